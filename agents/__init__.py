@@ -1,0 +1,1 @@
+"""What runs a configuration: plan, wiring, runner and supervisor."""

@@ -1,0 +1,1 @@
+"""The built-in broker: wire codec, log storage, coordinators, server, and the client for it and for Kafka."""

@@ -1,0 +1,1 @@
+"""Channels: what stands between a source and a sink, one file each."""

@@ -1,0 +1,1 @@
+"""From a YAML file to checked settings, with file:line:column for every mistake."""
