@@ -35,6 +35,14 @@ class SourceSettings(Settings):
     pushes: ClassVar[bool] = False
     """True when rows come unasked and cannot be read again (syslog, HTTP): no seek."""
 
+    def needs_bootstrap(self) -> bool:
+        """True when Context.bootstrap must name a cluster: the file then needs a `broker:` or `kafka:` section."""
+        return False
+
+    def topics_read(self) -> Sequence[str]:
+        """Topics of the pipeline's own cluster that it reads; they order the agents under `--once`."""
+        return ()
+
 
 class ChannelSettings(Settings):
     durable: ClassVar[bool] = False
@@ -47,8 +55,17 @@ class SinkSettings(Settings):
         default=None, description="A guarantee this sink's routes must keep; the pipeline does not start without it."
     )
 
-    stores_origins: ClassVar[bool] = False
-    """True when acquire() answers from the sink's own store; else the runner keeps origins beside it."""
+    def keeps_origins(self) -> bool:
+        """True when acquire() answers from the sink's own store; else the runner keeps origins beside it and never asks."""
+        return False
+
+    def needs_bootstrap(self) -> bool:
+        """True when Context.bootstrap must name a cluster: the file then needs a `broker:` or `kafka:` section."""
+        return False
+
+    def topics_written(self) -> Sequence[str]:
+        """Topics of the pipeline's own cluster that it writes; they order the agents under `--once`."""
+        return ()
 
     def weakness(self) -> str | None:
         """Why rows and origins are not one commit, as a clause for `explain`; None when they are."""
