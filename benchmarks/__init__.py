@@ -1,0 +1,1 @@
+"""The program against its peers, and against the machine's limits."""
