@@ -21,7 +21,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "kafka": "tailrace.sinks.kafka:KafkaSink",
         "logger": "tailrace.sinks.logger:LoggerSink",
         "null": "tailrace.sinks.null:NullSink",
-        "parquet": "tailrace.sinks.parquet:ParquetSink",
+        "parquet": "tailrace.sinks.parquet.sink:ParquetSink",
     },
     "interceptor": {},
 }
