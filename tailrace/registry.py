@@ -10,8 +10,8 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "source": {
         "kafka": "tailrace.sources.kafka:KafkaSource",
         "sequence": "tailrace.sources.sequence:SequenceSource",
-        "spool": "tailrace.sources.spool:SpoolSource",
-        "tail": "tailrace.sources.tail:TailSource",
+        "spool": "tailrace.sources.spool.source:SpoolSource",
+        "tail": "tailrace.sources.tail.source:TailSource",
     },
     "channel": {
         "file": "tailrace.channels.file:FileChannel",

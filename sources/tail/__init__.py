@@ -1,0 +1,1 @@
+"""Follows growing log files through every kind of rotation. Start reading at source.py."""
