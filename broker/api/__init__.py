@@ -1,0 +1,1 @@
+"""One file for each API key: its versions registered beside the code that answers them."""

@@ -1,0 +1,1 @@
+"""Kafka's wire format: messages, record batches and records. Bytes in, values out; no I/O."""
