@@ -1,0 +1,57 @@
+"""How large rows become as Kafka records, and where to cut them into record batches. Whole columns at a
+time."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+BATCH_OVERHEAD = 61
+"""Bytes of a record batch's header."""
+_ROW_OVERHEAD = 27
+"""Bytes a record adds to its key, body and headers, all its varints at about their longest."""
+_HEADER_OVERHEAD = 10
+
+Sizes = npt.NDArray[np.int64]
+
+
+def row_sizes(rows: pa.RecordBatch) -> Sizes:
+    """Bytes of each row as an uncompressed v2 record, rounded up."""
+    sizes = np.full(rows.num_rows, _ROW_OVERHEAD, np.int64)
+    sizes += _lengths(rows.column("body"))
+    keys = rows.column("key")
+    if keys.null_count < rows.num_rows:
+        sizes += _lengths(keys)
+    headers = rows.column("headers")
+    if headers.null_count < rows.num_rows:
+        sizes += _header_sizes(headers)
+    return sizes
+
+
+def cuts(sizes: Sizes, limit: int) -> list[int]:
+    """Where batches end, the last at len(sizes): each of them sums to `limit` at most, or is a single row."""
+    ends: list[int] = []
+    sums = np.cumsum(sizes)
+    start = base = 0
+    while start < len(sizes):
+        end = max(int(np.searchsorted(sums, base + limit, side="right")), start + 1)
+        ends.append(end)
+        start, base = end, int(sums[end - 1])
+    return ends
+
+
+def _lengths(column: Any) -> Sizes:
+    lengths: Sizes = pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
+
+
+def _header_sizes(headers: Any) -> Sizes:
+    """Bytes of all names and values of each row's headers."""
+    offsets = np.asarray(headers.offsets.to_numpy(zero_copy_only=False), np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    entries = _lengths(headers.keys[first:last]) + _lengths(headers.items[first:last]) + _HEADER_OVERHEAD
+    sums = np.concatenate(([0], np.cumsum(entries)))
+    sizes: Sizes = np.diff(sums[offsets - first])
+    return sizes
