@@ -1,0 +1,107 @@
+"""The segments of one log as a list that readers search without the lock while others roll, delete and compact."""
+
+import errno
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import TypeVar
+
+from tailrace.broker.log.names import CLEANED, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP
+from tailrace.broker.log.recovery import finish_swap
+from tailrace.broker.log.segment import Segment, View, Views
+from tailrace.failpoint import failpoint
+from tailrace.fs import FileSystem
+
+_TRIES = 10
+_T = TypeVar("_T")
+
+
+class Segments:
+    """Rising by base, the last one active. The list is exchanged, never changed; `lock` is the log's own.
+
+    all   the segments now
+    size  bytes in all of them
+    """
+
+    def __init__(
+        self, directory: str, found: Sequence[Segment], fs: FileSystem, views: Views, lock: RLock
+    ) -> None:
+        self._directory = directory
+        self._fs = fs
+        self._views = views
+        self._lock = lock
+        self._generation = 0
+        self.all = tuple(found)
+        self.size = sum(segment.size for segment in found)
+
+    @property
+    def active(self) -> Segment:
+        return self.all[-1]
+
+    @property
+    def bases(self) -> list[int]:
+        return [segment.base for segment in self.all]
+
+    def since(self, offset: int) -> Sequence[Segment]:
+        """From the segment that holds `offset` on."""
+        found = self.all
+        return found[max(0, bisect_right(found, offset, key=lambda segment: segment.base) - 1) :]
+
+    def add(self, fresh: Segment) -> None:
+        """A new active segment."""
+        with self._lock:
+            self._exchange([*self.all, fresh])
+
+    def search(self, look: Callable[[Sequence[Segment]], _T]) -> _T:
+        """Looks into files without the lock, and again when they were deleted or exchanged meanwhile."""
+        for _ in range(_TRIES):
+            with self._lock:
+                found, generation = self.all, self._generation
+            try:
+                answer = look(found)
+            except FileNotFoundError:
+                continue
+            if generation == self._generation:
+                return answer
+        raise OSError(errno.EBUSY, f"{self._directory}: segments keep being exchanged; read again")
+
+    def view(self, segment: Segment, interval: int) -> View:
+        return self._views.get(segment, interval)
+
+    def unlink(self, going: Sequence[Segment]) -> None:
+        """Forgets segments and deletes their files, each .log first; readers keep what they hold open."""
+        with self._lock:
+            self._exchange([segment for segment in self.all if segment not in going])
+        for segment in going:
+            self._views.drop(segment)
+            for suffix in (*SEGMENT_SUFFIXES, SNAPSHOT):
+                if os.path.exists(segment.path(suffix)):
+                    self._fs.unlink(segment.path(suffix))
+                    failpoint("log.delete_unlinked")
+        self._fs.fsync_dir(self._directory)
+
+    def swap(self, group: Sequence[Segment], fresh: Segment) -> None:
+        """Puts a rewritten segment in the place of those it was made from: after any crash it is all or nothing."""
+        self._fs.rename(fresh.path(LOG) + CLEANED, fresh.path(LOG) + SWAP)
+        failpoint("log.compact_swappable")
+        self._fs.fsync_dir(self._directory)
+        with self._lock:
+            self._generation += 1
+            finish_swap(self._directory, self._fs, fresh.base)
+            fresh.write_indexes(self._fs)
+            fresh.view = None
+            at = self.all.index(group[0])
+            self._exchange([*self.all[:at], fresh, *self.all[at + len(group) :]])
+        for segment in group:
+            self._views.drop(segment)
+
+    def abandon(self) -> None:
+        """Closes the files, once no reader holds them."""
+        for segment in self.all:
+            self._views.drop(segment)
+            segment.view = None
+
+    def _exchange(self, segments: Sequence[Segment]) -> None:
+        self.all = tuple(segments)
+        self.size = sum(segment.size for segment in segments)
