@@ -22,7 +22,7 @@ from tailrace.errors import Corrupt, TailraceError
 MAX_RESPONSE = 128 * 2**20
 """Bytes of the largest answer taken: a fetch's first batch may be larger than what was asked for (KIP-74)."""
 _KEPT_BUFFER = 32 * 2**20
-_LEAST_BUFFER = 1 << 16
+_BUFFER_STEP = 1 << 18
 _IOV_MAX = 512
 
 
@@ -52,7 +52,7 @@ class Connection:
         self._expected: deque[_Expected] = deque()
         self._next_id = 0
         self._size = bytearray(4)
-        self._buffer = bytearray(_LEAST_BUFFER)
+        self._buffer = bytearray()
         self._have = 0
         self._versions: dict[int, Versions] = {}
         self._socket: socket.socket | None = None
@@ -198,7 +198,8 @@ class Connection:
             )
         if len(self._buffer) < length or len(self._buffer) > _KEPT_BUFFER >= length:
             # Never resized in place: a view of the old one may live on in what receive() gave out.
-            self._buffer = bytearray(max(length, _LEAST_BUFFER))
+            # Rounded up, lest each answer that is a little larger takes fresh memory.
+            self._buffer = bytearray(-(-length // _BUFFER_STEP) * _BUFFER_STEP)
 
     def _decode(self, expected: _Expected, frame: memoryview) -> Any:
         correlation_id, body = messages.decode_response(expected.key, expected.version, frame)

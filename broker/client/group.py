@@ -161,7 +161,9 @@ class Group:
             self._start_over()
 
     def _join(self, until: float) -> None:  # noqa: ARG002 - one shape for all steps
-        self._connection = self._cluster.connect(self._cluster.coordinator("group", self._group))
+        # Patiently: the first member of a cluster's first group waits for the offsets topic to be made.
+        node = self._cluster.patiently(lambda: self._cluster.coordinator("group", self._group))
+        self._connection = self._cluster.connect(node)
         subscription = encode_subscription(self._topics)
         body = self._connection.request(
             JOIN_GROUP,

@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from tailrace.broker.client.errors import RowTooLarge
-from tailrace.broker.client.sizes import BATCH_OVERHEAD, Sizes, cuts
+from tailrace.broker.client.sizes import Sizes, cuts
 from tailrace.broker.client.topics import TopicPartition
 from tailrace.broker.wire.batch import Codec
 from tailrace.broker.wire.encode import encode_batch
 
 SEQUENCES = 1 << 31
+_MARGIN = 1024
+"""Bytes between a row's estimated size and what is surely within the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Outbox:
 
     def check(self, rows: pa.RecordBatch, sizes: Sizes) -> None:
         """RowTooLarge when a row alone makes a batch larger than the limit, after compression."""
-        for index in np.flatnonzero(sizes > self.limit - BATCH_OVERHEAD):
+        for index in np.flatnonzero(sizes > self.limit - _MARGIN):
             size = len(self._encoded(Batch(rows.slice(int(index), 1))))
             if size > self.limit:
                 raise RowTooLarge(self.partition, int(index), size, self.limit)

@@ -19,6 +19,11 @@ T = TypeVar("T")
 def patiently(verb: Callable[[], T], seconds: float, clock: Clock) -> T:
     """What `verb` answers; called again over Retry with random back-off up to 0.5 s, for `seconds`; then the
     last Retry."""
+    try:
+        return verb()
+    except Retry:
+        # Only now: the policy costs more than most verbs.
+        pass
     policy = Retrying(
         retry=retry_if_exception_type(Retry),
         wait=wait_random_exponential(multiplier=0.01, max=0.5),
