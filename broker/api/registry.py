@@ -8,39 +8,60 @@ How to add a key: one file in this folder, named after it (`init_producer_id.py`
         ...
         return response(22, request.api_version, error_code=ErrorCode.none, producer_id=7, producer_epoch=0)
 
-then name the module in HANDLERS below. `tailrace.broker.wire.messages.response` takes plain values (mappings for
-nested structures, ints for milliseconds and error codes) and drops the fields that the version does not have, so
-one handler is written once for all versions; fields of a request that a version lacks are read by
+then name the module in _MODULES below. `tailrace.broker.wire.messages.response` takes plain values (mappings
+for nested structures, ints for milliseconds and error codes) and drops the fields that the version does not
+have, so one handler is written once for all versions; fields of a request that some versions lack are read by
 `getattr(body, "name", default)`.
 
-A handler runs on the event loop. Requests of one connection are *started* in the order they came and may overlap
-only where the handler awaits; their answers leave in order whatever order they finish in. It must not block for longer
-than a page-cache write; what is slow goes through `await broker.synced(...)` and its like. What it raises:
-KafkaError (errors.py) never crosses this border - turn it into the body's error codes; any other exception closes the
-connection and is logged.
+Handlers run on the event loop and must not block for longer than a page-cache write. A plain `def` has done
+its work when the next request of the connection is looked at; an `async def` starts after it, and may overlap
+with later ones. Answers leave in the order of the requests, whatever order they finish in. A KafkaError never
+crosses this border: it becomes an error code in the body. Any other exception closes the connection.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from tailrace.broker.wire.messages import Request
+from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
     from tailrace.broker.api.broker import Broker
 
-Answer = object
-"""A response body (kio dataclass, ProduceResponse, FetchResponse), or None when the client waits for no answer (acks=0)."""
+_MODULES = (
+    "api_versions",
+    "create_topics",
+    "delete_topics",
+    "describe_configs",
+    "fetch",
+    "list_offsets",
+    "metadata",
+    "offset_for_leader_epoch",
+    "produce",
+)
 
-Handler = Callable[[Request, "Session", "Broker"], Answer | Awaitable[Answer]]
+Answer = Any
+"""A response body (kio dataclass, ProduceResponse, FetchResponse), or None where no answer is due
+(acks=0).
+"""
+
+Handler = Callable[[Request, "Session", "Broker"], Answer | Coroutine[Any, Any, Answer]]
+
+
+class Disconnect(TailraceError):  # noqa: N818
+    """Raised by a handler: close this connection, which is the only answer the client will understand."""
 
 
 @dataclass(slots=True)
 class Session:
-    """What is known of one connection. Handlers may read it and set what outlives one request."""
+    """What is known of one connection. Handlers may read it, and set what outlives one request."""
 
     client_host: str
-    """The peer's address without the port, as groups show it: `/127.0.0.1`."""
+    """The peer's address as Kafka shows it, `/127.0.0.1`."""
+    server_host: str
+    """The address of ours that the client connected to."""
     connection_id: int
     client_software: str = ""
     """Name and version, from ApiVersions v3."""
@@ -48,6 +69,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
+    """Versions are inclusive."""
+
     key: int
     lowest: int
     highest: int
@@ -58,11 +81,11 @@ _table: dict[int, Registration] = {}
 
 
 def handles(key: int, *, versions: tuple[int, int]) -> Callable[[Handler], Handler]:
-    """Registers the decorated function for an API key, in versions first to last (inclusive). Twice is a mistake.
+    """Registers the decorated function for an API key, in versions first to last (inclusive).
 
-    A plain `def` answers at once and costs no task; an `async def` may wait. Views into the request (the records
-    of Produce) are valid only until the function first waits, so what reads them is a plain `def` that may
-    return a coroutine for the rest.
+    A plain `def` answers at once and costs no task; an `async def` may wait. Views into the request (the
+    records of Produce) are valid only in the plain part, so Produce is a plain `def` that may return a
+    coroutine for the rest.
     """
 
     def register(handler: Handler) -> Handler:
@@ -72,3 +95,10 @@ def handles(key: int, *, versions: tuple[int, int]) -> Callable[[Handler], Handl
         return handler
 
     return register
+
+
+def registrations() -> Mapping[int, Registration]:
+    """All handlers by key, in the order of their keys."""
+    for module in _MODULES:
+        import_module(f"tailrace.broker.api.{module}")
+    return dict(sorted(_table.items()))

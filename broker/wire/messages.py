@@ -195,7 +195,18 @@ def encode_request(
     return _framed(header, _encode_body(key, version, body, "request"))
 
 
+def encoded(key: int, version: int, body: Any) -> bytes:
+    """The bytes of a response body, for encode_response to take instead of `body`: what is sent often is
+    kept so.
+    """
+    (data,) = _encode_body(key, version, body, "response")
+    assert isinstance(data, Buffer)
+    return bytes(data)
+
+
 def _encode_body(key: int, version: int, body: Any, direction: Direction) -> list[Piece]:
+    if isinstance(body, bytes):
+        return [body]
     if key == PRODUCE:
         return produce.encode(version, body)
     if key == FETCH:

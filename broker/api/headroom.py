@@ -1,0 +1,29 @@
+"""Room on the disk: produce is refused before the disk is full, so that the coordinators can still write."""
+
+from tailrace.clock import Clock
+from tailrace.fs import FileSystem
+
+_STALE = 0.25
+"""Seconds after which the system is asked again."""
+
+
+class Headroom:
+    """Knows the free bytes of a directory's filesystem without asking for them at every append."""
+
+    def __init__(self, fs: FileSystem, clock: Clock, path: str, min_free: int) -> None:
+        self._fs, self._clock, self._path, self._min_free = fs, clock, path, min_free
+        self._left = 0
+        self._asked = float("-inf")
+
+    def admits(self, size: int) -> bool:
+        """Whether `size` bytes may be written; they count as written from now on."""
+        now = self._clock.monotonic()
+        if now - self._asked > _STALE or self._left < size:
+            if now - self._asked <= _STALE / 10:
+                return False
+            self._left = self._fs.free_bytes(self._path) - self._min_free
+            self._asked = now
+        if self._left < size:
+            return False
+        self._left -= size
+        return True

@@ -1,0 +1,1 @@
+"""The broker as a process: sockets, ordered answers, timers, start and stop."""

@@ -1,0 +1,101 @@
+"""The listening side: accepts connections within their limit, sweeps those that hold memory and do not
+move, stops.
+
+What a broker holds for its clients is bounded by MEMORY, whatever their number and whatever they do.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from tailrace.broker.api.broker import Broker
+from tailrace.broker.api.registry import Registration
+from tailrace.broker.server.connection import Connection
+from tailrace.broker.server.inbox import SCRATCH
+from tailrace.broker.server.memory import Memory
+
+_log = structlog.get_logger("tailrace.broker")
+MEMORY = 48 << 20
+"""Bytes for requests on their way in and answers on their way out, of all connections."""
+_IDLE = 600.0
+"""Seconds without a byte after which a connection is closed (Kafka's connections.max.idle.ms)."""
+_STUCK = 60.0
+"""Seconds that a half-sent request or an answer nobody takes may wait."""
+_STUCK_WHEN_SCARCE = 5.0
+_SWEEP = 1.0
+_GRACE = 2.0
+"""Seconds for the last answers when the server stops."""
+
+
+class Server:
+    """All methods belong to the event loop."""
+
+    def __init__(self, broker: Broker, table: Mapping[int, Registration]) -> None:
+        self._broker = broker
+        self._table = table
+        self._memory = Memory(MEMORY)
+        self._scratch = memoryview(bytearray(SCRATCH))
+        self._connections: set[Connection] = set()
+        self._count = 0
+        self._refused_at = float("-inf")
+        self._sweeper: asyncio.Task[None] | None = None
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Begins to accept connections; answers the port. OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._accept, host or None, port, backlog=1024)
+        self._sweeper = loop.create_task(self._sweep())
+        taken: int = self._listener.sockets[0].getsockname()[1]
+        return taken
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        if len(self._connections) >= self._broker.settings.max_connections:
+            now = asyncio.get_running_loop().time()
+            if now - self._refused_at > _IDLE / 10:
+                self._refused_at = now
+                _log.warning("too many connections", limit=self._broker.settings.max_connections)
+            return _Refused()
+        self._count += 1
+        return Connection(
+            self._count, self._broker, self._table, self._scratch, self._memory, self._connections
+        )
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = loop.time()
+            patience = _STUCK_WHEN_SCARCE if self._memory.scarce else _STUCK
+            for connection in list(self._connections):
+                still = now - connection.moved_at
+                if still > _IDLE or (connection.stuck and still > patience):
+                    connection.abort()
+
+    async def stop(self) -> None:
+        """Accepts and reads nothing more; sends the answers that are due, within a grace."""
+        if self._listener is None or self._sweeper is None:
+            return
+        self._sweeper.cancel()
+        self._listener.close()
+        for connection in list(self._connections):
+            connection.stop()
+        deadline = asyncio.get_running_loop().time() + _GRACE
+        while self._connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many: closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
