@@ -78,6 +78,8 @@ class EventBatch:
     span        [start, end): start <= each position < end; batches of a partition follow without a gap
     state       the source's state at span.end, stored by the sink beside span.end
     assignment  number of the assignment under which it was read; a sink's driver drops old numbers
+    gap         the rows of this span are gone at the source (retention) and the user said to go on; no rows,
+                and a sink that keeps ranges records it as a gap
     """
 
     rows: pa.RecordBatch
@@ -85,6 +87,7 @@ class EventBatch:
     span: Span
     state: bytes | None = None
     assignment: int = 0
+    gap: bool = False
 
     @property
     def num_rows(self) -> int:

@@ -1,0 +1,1 @@
+"""The ledger: which positions are in which files, decided in one transaction (landing.md)."""

@@ -1,0 +1,1 @@
+"""The parquet sink: rows and origins decided together in a ledger, then published as files (landing.md)."""

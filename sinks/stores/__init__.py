@@ -1,0 +1,1 @@
+"""Where landed files live: one small contract, and an implementation for each kind of filesystem."""
