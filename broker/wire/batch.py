@@ -1,7 +1,7 @@
-"""The 61-byte header of a Kafka record batch (magic 2), its checks, and control batches.
+"""The 61-byte header of a Kafka record batch (magic 2), its checks, and its CRC.
 
 Base offset and leader epoch lie outside the CRC, so a broker sets them in place without touching the rest.
-Source: Kafka's protocol guide, "Record Batch"; KIP-98 for control batches.
+Source: Kafka's protocol guide, "Record Batch".
 """
 
 import struct
@@ -87,22 +87,14 @@ class AbortedTxn:
     first_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class ControlMarker:
-    """The record of a control batch; type 0 aborts, 1 commits, others are to be skipped (KIP-98)."""
-
-    type: int
-    coordinator_epoch: int
-
-    @property
-    def commit(self) -> bool:
-        return self.type == 1
-
-
 def read_header(buf: bytes | bytearray | memoryview, at: int = 0) -> BatchHeader:
-    """The header at `at`. Corrupt when the bytes are too few or a field cannot be; the CRC is not looked at."""
+    """The header at `at`. Corrupt when the bytes are too few or a field cannot be; the CRC is not looked
+    at.
+    """
     if at < 0 or len(buf) - at < HEADER_SIZE:
-        raise Corrupt(f"a record batch header needs {HEADER_SIZE} bytes, {max(len(buf) - at, 0)} are left at byte {at}")
+        raise Corrupt(
+            f"a record batch header needs {HEADER_SIZE} bytes, {max(len(buf) - at, 0)} are left at byte {at}"
+        )
     header = BatchHeader(*_HEADER.unpack_from(buf, at))
     if header.magic != 2:
         raise Corrupt(f"record batch at byte {at}: magic {header.magic} is not supported, only 2")
@@ -110,7 +102,7 @@ def read_header(buf: bytes | bytearray | memoryview, at: int = 0) -> BatchHeader
         raise Corrupt(f"record batch at byte {at}: length {header.length} is less than a header")
     if header.count < 0 or header.last_offset_delta < 0 or header.count > header.last_offset_delta + 1:
         raise Corrupt(
-            f"record batch at byte {at}: {header.count} records with a last offset delta of {header.last_offset_delta}"
+            f"record batch at byte {at}: {header.count} records, the last with delta {header.last_offset_delta}"
         )
     if header.attributes & _CODEC_MASK >= len(CODECS):
         raise Corrupt(f"record batch at byte {at}: unknown codec {header.attributes & _CODEC_MASK}")
@@ -173,7 +165,9 @@ def seal_header(
     base_timestamp: int,
     max_timestamp: int,
 ) -> bytearray:
-    """The header, CRC and all, of the batch whose records section (compressed already, when it is) is `records`."""
+    """The header, CRC and all, of the batch whose records section (compressed already, when it is) is
+    `records`.
+    """
     header = bytearray(HEADER_SIZE)
     _HEADER.pack_into(
         header,
@@ -217,27 +211,3 @@ def seal(
     )
     batch += records
     return batch
-
-
-def control_batch(
-    *,
-    producer_id: int,
-    producer_epoch: int,
-    commit: bool,
-    coordinator_epoch: int,
-    timestamp: int,
-    base_offset: int = 0,
-) -> bytearray:
-    """The marker that ends a transaction: one record, key (version 0, type), value (version 0, coordinator epoch)."""
-    key = struct.pack(">hh", 0, int(commit))
-    value = struct.pack(">hi", 0, coordinator_epoch)
-    # length 16 (zigzag 32), attributes, two deltas of 0, key of 4 (8), value of 6 (12), no headers
-    record = bytes((32, 0, 0, 0, 8)) + key + bytes((12,)) + value + b"\0"
-    fields = BatchFields(
-        base_offset=base_offset,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        transactional=True,
-        control=True,
-    )
-    return seal(record, fields, count=1, last_offset_delta=0, base_timestamp=timestamp, max_timestamp=timestamp)

@@ -4,13 +4,15 @@ snappy is read raw and in the xerial framing of Java clients, and written raw (e
 """
 
 import struct
+from typing import Any
 
 import pyarrow as pa
 
 from tailrace.broker.wire.batch import Codec
 from tailrace.errors import Corrupt
 
-Buffer = bytes | bytearray | memoryview | pa.Buffer
+Buffer = Any
+"""bytes, bytearray, memoryview or pa.Buffer (which has no types of its own)."""
 
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = 16
@@ -22,7 +24,9 @@ def compress(codec: Codec, data: Buffer) -> Buffer:
     if codec == "none":
         return data
     if codec == "snappy":
-        return pa.compress(data, codec="snappy")
+        return pa.compress(
+            data, codec="snappy", asbytes=True
+        )  # a Buffer of it tells memoryview a wrong length
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, _STREAMS[codec]) as stream:
         stream.write(data)
@@ -47,6 +51,9 @@ def decompress(codec: Codec, data: Buffer, cap: int) -> Buffer:
 def _stream(codec: Codec, data: Buffer, cap: int) -> Buffer:
     with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(data)), _STREAMS[codec]) as stream:
         plain = stream.read_buffer(cap + 1)
+        plain = plain.slice(
+            0, plain.size
+        )  # shrunk in place, the buffer itself tells memoryview its old length
     if plain.size > cap:
         raise Corrupt(f"a {codec} section decompresses to more than {cap} bytes")
     return plain
@@ -75,7 +82,9 @@ def _unsnappy(data: memoryview, cap: int) -> Buffer:
 
 
 def _raw_snappy(data: memoryview, cap: int) -> Buffer:
-    """Snappy says its size in front; asking for just that makes the codec check it (more leaves a stale tail)."""
+    """Snappy says its size in front; asking for just that makes the codec check it (more leaves a stale
+    tail).
+    """
     size = shift = at = 0
     while True:
         if at >= len(data) or at > 4:

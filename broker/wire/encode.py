@@ -1,6 +1,7 @@
 """From columns to one Kafka record batch: all record prefixes at once in numpy, then one native scatter.
 
-Byte for byte what reference.py writes, which serves batches too small to be worth the vectors. Source: Kafka's
+Byte for byte what reference.py writes, which serves batches too small to be worth the vectors. Source:
+Kafka's
 protocol guide, "Record"; docs/adr/0002.
 """
 
@@ -103,11 +104,18 @@ def _section(rows: pa.RecordBatch, time_deltas: I64) -> memoryview:
         piece.size[1:] = 1
     piece.put(length.bytes, length.width)
     piece.size += 1  # attributes: 0
-    if key.sizes.any() or int((piece.size + time.width + offset.width + body.length.width).max()) >= views.INLINE:
+    if (
+        key.sizes.any()
+        or int((piece.size + time.width + offset.width + body.length.width).max()) >= views.INLINE
+    ):
         columns.append(views.of_pieces(piece))
         piece = _piece(time, offset)
         columns.append(views.of_pieces(piece))
-        columns += [views.of_pieces(_piece(key.length)), key.views(buffers), views.of_pieces(_piece(body.length))]
+        columns += [
+            views.of_pieces(_piece(key.length)),
+            key.views(buffers),
+            views.of_pieces(_piece(body.length)),
+        ]
     else:
         for part in (time, offset, key.length, body.length):
             piece.put(part.bytes, part.width)
@@ -162,7 +170,9 @@ class _Field:
 
 def _header_blocks(headers: pa.Array) -> tuple[_Varints, _Field]:
     """(number of headers, their bytes one behind the other) of each row, from a map column."""
-    offsets = np.frombuffer(headers.buffers()[1], np.int32)[headers.offset : headers.offset + len(headers) + 1]
+    offsets = np.frombuffer(headers.buffers()[1], np.int32)[
+        headers.offset : headers.offset + len(headers) + 1
+    ]
     first, last = int(offsets[0]), int(offsets[-1])
     names = _Field.of(headers.keys[first:last].cast(pa.binary()))
     values = _Field.of(headers.items[first:last])

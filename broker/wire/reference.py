@@ -1,4 +1,5 @@
-"""Record batches one record at a time, in plain Python: the judge of the fast paths, and the way for small batches.
+"""Record batches one record at a time, in plain Python: the judge of the fast paths, and the way for
+small batches.
 
 Coordinator records and `__tailrace_positions` go through here; rows do not.
 """
@@ -90,7 +91,9 @@ def _write_bytes(out: bytearray, data: bytes | None) -> None:
     out += data or b""
 
 
-def decode_simple(buf: bytes | bytearray | memoryview, at: int = 0, cap: int = SMALL_CAP) -> list[SimpleRecord]:
+def decode_simple(
+    buf: bytes | bytearray | memoryview, at: int = 0, cap: int = SMALL_CAP
+) -> list[SimpleRecord]:
     """The records of the batch at `at`, CRC checked. Corrupt when anything is wrong."""
     header = check_batch(buf, at)
     with memoryview(buf) as whole, whole[at + HEADER_SIZE : at + header.size] as packed:
@@ -99,7 +102,9 @@ def decode_simple(buf: bytes | bytearray | memoryview, at: int = 0, cap: int = S
 
 
 def decode_section(section: memoryview, header: BatchHeader) -> list[SimpleRecord]:
-    """The records of a decompressed section; Corrupt unless they fill it to the byte and agree with the header."""
+    """The records of a decompressed section; Corrupt unless they fill it to the byte and agree with the
+    header.
+    """
     records = []
     at = 0
     last_delta = -1
@@ -110,7 +115,9 @@ def decode_section(section: memoryview, header: BatchHeader) -> list[SimpleRecor
             raise Corrupt(f"a record at byte {at} says {size} bytes, {len(section) - at} are left")
         record, delta = _decode_record(section, at, end, header)
         if not last_delta < delta <= header.last_offset_delta:
-            raise Corrupt(f"record offset delta {delta} after {last_delta}, the last is {header.last_offset_delta}")
+            raise Corrupt(
+                f"record offset delta {delta} after {last_delta}, the last is {header.last_offset_delta}"
+            )
         last_delta = delta
         records.append(record)
         at = end

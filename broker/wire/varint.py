@@ -1,6 +1,8 @@
-"""Zigzag varints of whole columns, by numpy: encoding into pieces of at most 12 bytes, decoding by unaligned loads.
+"""Zigzag varints of whole columns, by numpy: encoding into pieces of at most 12 bytes, decoding by
+unaligned loads.
 
-A *piece* is what one Arrow BinaryView can hold inside itself: the bytes stand in two uint64, `low` has the first
+A *piece* is what one Arrow BinaryView can hold inside itself: the bytes stand in two uint64, `low` has
+the first
 eight and `high` the rest.
 """
 
@@ -16,7 +18,9 @@ I64 = npt.NDArray[np.int64]
 
 _SEVEN = np.uint64(0x7F)
 _MAX_WIDTH = 8
-"""Bytes of the widest varint that is decoded here: 55 bits and a sign. Anything larger is no batch of ours to read fast."""
+"""Bytes of the widest varint that is decoded here: 55 bits and a sign. Anything larger is no batch of
+ours to read fast.
+"""
 
 
 def zigzag(values: I64) -> U64:

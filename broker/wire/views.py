@@ -1,6 +1,7 @@
 """Arrow BinaryViews made by hand: a scatter or gather of many short byte ranges in one native cast.
 
-The views are never let out: the four prefix bytes of a long one are not filled in as the Arrow format asks, which the
+The views are never let out: the four prefix bytes of a long one are not filled in as the Arrow format
+asks, which the
 cast to `binary` does not look at.
 """
 
@@ -57,7 +58,9 @@ def cast_to_binary(views: Views, buffers: Sequence[pa.Buffer], valid: pa.Buffer 
 
 
 def joined(columns: Sequence[Views], buffers: Sequence[pa.Buffer], tail: bytes = b"") -> memoryview:
-    """The bytes of row 0's views in column order, then row 1's, ..., then `tail` (at most 8 bytes): a scatter."""
+    """The bytes of row 0's views in column order, then row 1's, ..., then `tail` (at most 8 bytes): a
+    scatter.
+    """
     n = len(columns[0])
     views = np.empty((n * len(columns) + 1, 2), np.uint64)
     grid = views[:-1].reshape(n, len(columns), 2)
@@ -70,9 +73,13 @@ def joined(columns: Sequence[Views], buffers: Sequence[pa.Buffer], tail: bytes =
 
 
 def ranges_of(array: pa.Array) -> tuple[npt.NDArray[np.uint8], pa.Buffer, I64, I64]:
-    """(bytes, the same as a buffer, start and size of each value) of a pa.binary() array; null values have size 0."""
+    """(bytes, the same as a buffer, start and size of each value) of a pa.binary() array; null values
+    have size 0.
+    """
     _, offsets_buffer, data = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset : array.offset + len(array) + 1].astype(
+        np.int64
+    )
     sizes = np.diff(offsets)
     if array.null_count:
         sizes = np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
