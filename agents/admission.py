@@ -23,7 +23,9 @@ class Admission:
     def __init__(self) -> None:
         self._places: dict[Partition, _Place] = {}
 
-    def assign(self, partitions: Iterable[Partition], records: Mapping[Partition, Record], assignment: int) -> None:
+    def assign(
+        self, partitions: Iterable[Partition], records: Mapping[Partition, Record], assignment: int
+    ) -> None:
         """From now on batches of `partitions` are taken under `assignment`, from what the sink has stored on."""
         for partition in partitions:
             record = records.get(partition)

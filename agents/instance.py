@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from tailrace.errors import Halt
 from tailrace.fs import FileSystem, write_atomically
 
 MACHINE_ID = Path("/etc/machine-id")
@@ -25,15 +26,15 @@ def machine_id(path: Path = MACHINE_ID) -> str:
 def instance_id(directory: Path, fs: FileSystem, machine: str) -> str:
     """32 hex digits. The caller holds the lock on `directory`.
 
-    ValueError when the file is there and is not ours: guessing would read everything again.
+    Halt when the file is there and is not ours: guessing would read everything again.
     """
     path = directory / "instance.json"
     if path.exists():
         try:
             kept = json.loads(path.read_text())
-            instance, made_on = str(uuid.UUID(kept["id"]).hex), str(kept["machine"])
+            instance, made_on = uuid.UUID(str(kept["id"])).hex, str(kept["machine"])
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is damaged; restore it, or remove it to begin as a new instance") from None
+            raise Halt(f"{path} is damaged; restore it, or remove it to begin as a new instance") from None
         if not machine or not made_on or machine == made_on:
             return instance
         structlog.get_logger().warning(

@@ -28,7 +28,9 @@ def lock(directory: Path, clock: Clock, grace: float = GRACE) -> int:
             if clock.monotonic() >= end:
                 owner = os.pread(fd, 100, 0).decode(errors="replace").strip()
                 os.close(fd)
-                raise Locked(f"{directory} is in use by another run of this agent (process {owner or 'unknown'})") from None
+                raise Locked(
+                    f"{directory} is in use by another run of this agent (process {owner or 'unknown'})"
+                ) from None
             clock.sleep(0.05)
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -1,5 +1,7 @@
 """Counts what a source has read, each row once however often it is read again."""
 
+from typing import cast
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,4 +27,5 @@ class Meter:
 
 def body_bytes(rows: pa.RecordBatch) -> int:
     """Sum of the lengths of the bodies."""
-    return int(pc.sum(pc.binary_length(rows.column("body"))).as_py() or 0)
+    lengths = pc.binary_length(cast(pa.BinaryArray, rows.column("body")))
+    return int(pc.sum(lengths).as_py() or 0)

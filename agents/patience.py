@@ -70,7 +70,11 @@ class Patience:
         now, text = self._clock.monotonic(), str(error)
         if self.trouble is None:
             self._since = now
-        if self.trouble is None or (self.trouble.text != text and now - self._said_at >= 1) or now - self._said_at >= SAY_AGAIN:
+        if (
+            self.trouble is None
+            or (self.trouble.text != text and now - self._said_at >= 1)
+            or now - self._said_at >= SAY_AGAIN
+        ):
             self._log.warning("waits and tries again", reason=text, for_seconds=round(now - self._since, 1))
             self._said_at = now
         self.trouble = Problem(self._place, text)

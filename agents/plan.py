@@ -59,7 +59,12 @@ def _routes_of(agent: Agent) -> Iterator[Route]:
             sink_name, sink = sinks[channel]
             hops = [_into_sink(sink_name, sink)]
             if source.pushes and not durable:
-                hops.append(("at-most-once", f"{name}'s rows are pushed and cannot be read again, and {channel} is memory only"))
+                hops.append(
+                    (
+                        "at-most-once",
+                        f"{name}'s rows are pushed and cannot be read again, and {channel} is memory only",
+                    )
+                )
             weakest = min((guarantee for guarantee, _ in hops), key=STRENGTH.__getitem__)
             reasons = tuple(reason for _, reason in hops if reason)
             yield Route(agent.name, name, channel, sink_name, weakest, reasons, tuple(sink.notes()))
@@ -73,14 +78,23 @@ def _into_sink(name: str, sink: SinkSettings) -> tuple[Guarantee, str]:
 def chains(pipeline: Pipeline) -> list[Chain]:
     """Routes that follow one another through the pipeline's topics, from where rows enter it to where they leave it."""
     all_routes = routes(pipeline)
-    written = {route: set(pipeline.agents[route.agent].sinks[route.sink].topics_written()) for route in all_routes}
-    read = {route: set(pipeline.agents[route.agent].sources[route.source].topics_read()) for route in all_routes}
+    written = {
+        route: set(pipeline.agents[route.agent].sinks[route.sink].topics_written()) for route in all_routes
+    }
+    read = {
+        route: set(pipeline.agents[route.agent].sources[route.source].topics_read()) for route in all_routes
+    }
     inside = set().union(*written.values()) if written else set()
     found: list[Chain] = []
 
     def follow(chain: Chain) -> None:
         last = chain.routes[-1]
-        nexts = [(topic, route) for route in all_routes for topic in sorted(written[last] & read[route]) if route not in chain.routes]
+        nexts = [
+            (topic, route)
+            for route in all_routes
+            for topic in sorted(written[last] & read[route])
+            if route not in chain.routes
+        ]
         for topic, route in nexts:
             follow(Chain((*chain.routes, route), (*chain.topics, topic)))
         if not nexts and len(chain.routes) > 1:
@@ -98,9 +112,17 @@ def order(pipeline: Pipeline, only: Collection[str] = ()) -> tuple[list[list[str
     The agents of one inner list may run at the same time, when all before it have ended.
     """
     agents = {name: agent for name, agent in pipeline.agents.items() if not only or name in only}
-    written = {name: {t for sink in agent.sinks.values() for t in sink.topics_written()} for name, agent in agents.items()}
-    read = {name: {t for source in agent.sources.values() for t in source.topics_read()} for name, agent in agents.items()}
-    waiting = {name: {other for other in agents if other != name and written[other] & read[name]} for name in agents}
+    written = {
+        name: {t for sink in agent.sinks.values() for t in sink.topics_written()}
+        for name, agent in agents.items()
+    }
+    read = {
+        name: {t for source in agent.sources.values() for t in source.topics_read()}
+        for name, agent in agents.items()
+    }
+    waiting = {
+        name: {other for other in agents if other != name and written[other] & read[name]} for name in agents
+    }
     generations: list[list[str]] = []
     while ready := [name for name, before in waiting.items() if not before]:
         generations.append(ready)
@@ -140,16 +162,24 @@ def _check_channels(pipeline: Pipeline, agent: Agent) -> Iterator[Mistake]:
     for name, source in agent.sources.items():
         for i, channel in enumerate(source.channels):
             if channel not in agent.declared:
-                yield mistake((*at, "sources", name, "channels", i), f"no channel is called {channel!r}{nearest(channel, agent.declared)}")
+                yield mistake(
+                    (*at, "sources", name, "channels", i),
+                    f"no channel is called {channel!r}{nearest(channel, agent.declared)}",
+                )
             if channel in source.channels[:i]:
                 yield mistake((*at, "sources", name, "channels", i), f"{channel!r} is here twice")
             fed.add(channel)
     for name, sink in agent.sinks.items():
         where = (*at, "sinks", name, "channel")
         if sink.channel not in agent.declared:
-            yield mistake(where, f"no channel is called {sink.channel!r}{nearest(sink.channel, agent.declared)}")
+            yield mistake(
+                where, f"no channel is called {sink.channel!r}{nearest(sink.channel, agent.declared)}"
+            )
         if sink.channel in emptied:
-            yield mistake(where, f"{sink.channel!r} is emptied by {emptied[sink.channel]!r} already; to send every row to both, give each sink a channel of its own")
+            yield mistake(
+                where,
+                f"{sink.channel!r} is emptied by {emptied[sink.channel]!r} already; to send every row to both, give each sink a channel of its own",
+            )
         emptied.setdefault(sink.channel, name)
     if agent.complete:
         for name in agent.channels:
@@ -166,7 +196,8 @@ def _check_kafka(pipeline: Pipeline, agent: Agent) -> Iterator[Mistake]:
         for name, settings in components.items():
             if settings.needs_bootstrap():
                 yield pipeline.document.mistake(
-                    ("agents", agent.name, section, name, "type"), "needs a `broker:` or a `kafka:` section at the top of the file"
+                    ("agents", agent.name, section, name, "type"),
+                    "needs a `broker:` or a `kafka:` section at the top of the file",
                 )
 
 
@@ -185,11 +216,16 @@ def _check_once(pipeline: Pipeline, only: Collection[str]) -> Iterator[Mistake]:
         for name, source in agent.sources.items():
             if source.pushes and (not only or agent.name in only):
                 yield pipeline.document.mistake(
-                    ("agents", agent.name, "sources", name, "type"), "--once cannot end: nobody knows when this source has all its rows"
+                    ("agents", agent.name, "sources", name, "type"),
+                    "--once cannot end: nobody knows when this source has all its rows",
                 )
     circle = order(pipeline, only)[1]
     if circle:
-        yield pipeline.document.mistake(("agents", circle[0]), f"--once has no order: {', '.join(circle)} read topics of one another", at_key=True)
+        yield pipeline.document.mistake(
+            ("agents", circle[0]),
+            f"--once has no order: {', '.join(circle)} read topics of one another",
+            at_key=True,
+        )
 
 
 def unknown_agents(pipeline: Pipeline, only: Collection[str]) -> Mapping[str, str]:

@@ -32,10 +32,14 @@ class KeptOrigins:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(_TABLE)
-        rows = self._db.execute("SELECT kind, id, number, name, position, state FROM origin WHERE sink = ?", (sink,))
+        rows = self._db.execute(
+            "SELECT kind, id, number, name, position, state FROM origin WHERE sink = ?", (sink,)
+        )
         self._stored = {Partition(*origin): Record(position, state) for *origin, position, state in rows}
 
-    def records(self, partitions: Collection[Partition] | Scope, membership: Membership | None) -> Mapping[Partition, Record]:
+    def records(
+        self, partitions: Collection[Partition] | Scope, membership: Membership | None
+    ) -> Mapping[Partition, Record]:
         """What is stored of `partitions`, or of all; for a group's topics what the group has committed."""
         if isinstance(partitions, Scope):
             return dict(self._stored)
@@ -44,6 +48,10 @@ class KeptOrigins:
         if membership is not None and topics:
             records |= {p: Record(offset) for p, (offset, _) in membership.offsets(topics).items()}
         return records
+
+    def stored(self) -> Mapping[Partition, Record]:
+        """All of them; those that a group's committed offsets hold are not here."""
+        return dict(self._stored)
 
     def store(self, records: Mapping[Partition, Record]) -> None:
         """Replaces the records of these partitions, all at once."""

@@ -45,7 +45,8 @@ class Runner:
             self._watch_until(lambda: stop.is_set() or all(future.done() for future in opening))
             if not all(future.done() for future in opening):
                 return True  # nothing was read yet
-            self._running = [pool.submit(loop.run) for loop in (*agent.sinks, *agent.sources)]
+            loops = [loop.run for loop in agent.sinks] + [loop.run for loop in agent.sources]
+            self._running = [pool.submit(loop) for loop in loops]
             self._watch_until(lambda: stop.is_set() or self._drained())
             for source in agent.sources:
                 source.pause()

@@ -20,7 +20,7 @@ from tailrace.agents.positions import KeptOrigins
 from tailrace.clock import Clock
 from tailrace.component import ALL, Channel, DurableChannel, Membership, Scope, Sink
 from tailrace.errors import Fenced, Rewind
-from tailrace.event import EventBatch, Partition, Record
+from tailrace.event import Partition, Record
 
 TURN = 0.05
 """Seconds a turn waits for a batch: also how long a call from another thread may wait."""

@@ -30,7 +30,9 @@ class Target(Protocol):
         """What it had of ALL partitions when the agent started."""
         ...
 
-    def acquire(self, partitions: Collection[Partition], membership: Membership | None) -> Mapping[Partition, Record]:
+    def acquire(
+        self, partitions: Collection[Partition], membership: Membership | None
+    ) -> Mapping[Partition, Record]:
         """What it has of `partitions`; from now on batches of them are taken. Raises Declined: ask again later."""
         ...
 
@@ -57,7 +59,9 @@ class SinkTarget:
     def stored(self) -> Mapping[Partition, Record]:
         return answer_of(self._loop.stored, self._leave)
 
-    def acquire(self, partitions: Collection[Partition], membership: Membership | None) -> Mapping[Partition, Record]:
+    def acquire(
+        self, partitions: Collection[Partition], membership: Membership | None
+    ) -> Mapping[Partition, Record]:
         acquired = answer_of(self._loop.acquire(partitions, membership), self._leave)
         self._assignments |= dict.fromkeys(partitions, acquired.assignment)
         self.committed({p: record.position for p, record in acquired.records.items()}, acquired.stamp)
@@ -100,7 +104,9 @@ class DurableTarget:
     def stored(self) -> Mapping[Partition, Record]:
         return self._channel.committed()
 
-    def acquire(self, partitions: Collection[Partition], membership: Membership | None) -> Mapping[Partition, Record]:
+    def acquire(
+        self, partitions: Collection[Partition], membership: Membership | None
+    ) -> Mapping[Partition, Record]:
         stored = self._channel.committed()
         records = {p: stored[p] for p in partitions if p in stored}
         self._admission.assign(partitions, records, 0)

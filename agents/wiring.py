@@ -42,7 +42,9 @@ def wire(agent: Agent, context: Context) -> WiredAgent:
     for name, settings in agent.channels.items():
         channel = registry.component("channel", _type(settings))(settings, replace(context, name=name))
         durable = cast(DurableChannel, channel) if settings.durable else None
-        channels[name] = WiredChannel(channel, durable, Patience(f"{agent.name}.{name}", leave, context.clock))
+        channels[name] = WiredChannel(
+            channel, durable, Patience(f"{agent.name}.{name}", leave, context.clock)
+        )
     sinks = {
         sink.channel: _sink_loop(name, sink, channels[sink.channel], leave, replace(context, name=name))
         for name, sink in agent.sinks.items()
@@ -61,7 +63,9 @@ def wire(agent: Agent, context: Context) -> WiredAgent:
     return WiredAgent(agent.name, list(channels.values()), sources, list(sinks.values()), leave)
 
 
-def _sink_loop(name: str, settings: SinkSettings, channel: WiredChannel, leave: threading.Event, context: Context) -> SinkLoop:
+def _sink_loop(
+    name: str, settings: SinkSettings, channel: WiredChannel, leave: threading.Event, context: Context
+) -> SinkLoop:
     sink = registry.component("sink", _type(settings))(settings, context)
     origins = None if settings.keeps_origins() else KeptOrigins(context.state_dir / "positions.db", name)
     return SinkLoop(

@@ -297,3 +297,18 @@ class Sink(Protocol):
     def close(self) -> None:
         """Lets go of everything without committing."""
         ...
+
+
+class StoredOrigins(Protocol):
+    """What `tailrace positions` asks of a sink that keeps origins, instead of acquire: looking fences nobody.
+
+    open() was called, and no other verb. A sink without these verbs cannot be looked into.
+    """
+
+    def stored(self) -> Mapping[Partition, Record]:
+        """What acquire() would answer, for every partition that this sink of this agent has ever stored."""
+        ...
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """Makes them new again: their rows will be read, and stored, once more. The agent does not run."""
+        ...

@@ -73,10 +73,14 @@ def parse(text: str, file: str, environ: Mapping[str, str] = os.environ) -> Docu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError([Mistake(file, mark.line + 1, mark.column + 1, said) if mark else Mistake(file, 1, 1, said)]) from None
+        raise ConfigError(
+            [Mistake(file, mark.line + 1, mark.column + 1, said) if mark else Mistake(file, 1, 1, said)]
+        ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError([Mistake(file, line, 1, f"a character YAML does not allow: {error.reason}")]) from None
+        raise ConfigError(
+            [Mistake(file, line, 1, f"a character YAML does not allow: {error.reason}")]
+        ) from None
     except RecursionError:
         raise ConfigError([Mistake(file, 1, 1, "nested too deeply")]) from None
     builder = _Builder(Document(file, None), environ)
@@ -159,10 +163,14 @@ class _Builder:
         except Unreplaceable as error:
             return self._wrong(node, f"{dotted(path)}: {error}")
         except ValueError:
-            return self._wrong(node, f"{dotted(path)}: {node.value[:40]!r} is not a {node.tag.removeprefix(_TAG)}")
+            return self._wrong(
+                node, f"{dotted(path)}: {node.value[:40]!r} is not a {node.tag.removeprefix(_TAG)}"
+            )
         return value
 
-    def _entries(self, node: yaml.MappingNode, parents: tuple[int, ...]) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+    def _entries(
+        self, node: yaml.MappingNode, parents: tuple[int, ...]
+    ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         """The entries of a mapping; those that `<<` brings in come last, and only where it has none itself."""
         merged: list[tuple[yaml.Node, yaml.Node]] = []
         own: dict[str, yaml.Node] = {}

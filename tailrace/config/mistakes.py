@@ -48,7 +48,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; there is {', '.join(names)}" if names else ""
 
 
-def mistakes_of(error: ValidationError, document: Document, at: Path, model: type[BaseModel]) -> list[Mistake]:
+def mistakes_of(
+    error: ValidationError, document: Document, at: Path, model: type[BaseModel]
+) -> list[Mistake]:
     """One for each of pydantic's errors; `at` is where `model` stands in the document."""
     return [_mistake(details, document, at, model) for details in error.errors(include_url=False)]
 
@@ -69,11 +71,15 @@ def _mistake(details: ErrorDetails, document: Document, at: Path, model: type[Ba
         return document.mistake(path, str(details["ctx"]["error"]))
     shown = _shown(document, path, details["input"])
     if "[key]" in loc:
-        return document.mistake(path, f"expected a name that matches {details.get('ctx', {}).get('pattern', '?')}", at_key=True)
+        return document.mistake(
+            path, f"expected a name that matches {details.get('ctx', {}).get('pattern', '?')}", at_key=True
+        )
     if kind in _EXPECTED:
         near = nearest(details["input"], _choices(details)) if isinstance(details["input"], str) else ""
         near = near if "did you mean" in near else ""
-        return document.mistake(path, f"expected {_EXPECTED[kind].format_map(details.get('ctx', {}))}, not {shown}{near}")
+        return document.mistake(
+            path, f"expected {_EXPECTED[kind].format_map(details.get('ctx', {}))}, not {shown}{near}"
+        )
     return document.mistake(path, f"{details['msg']}, not {shown}")
 
 

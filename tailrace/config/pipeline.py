@@ -28,14 +28,17 @@ class KafkaSettings(Settings):
     """The Kafka cluster that the agents use instead of the built-in broker."""
 
     bootstrap: str = Field(
-        pattern=r"^[^,:\s]+:[0-9]{1,5}(,\s*[^,:\s]+:[0-9]{1,5})*$", description="host:port of some of its brokers, with commas between."
+        pattern=r"^[^,:\s]+:[0-9]{1,5}(,\s*[^,:\s]+:[0-9]{1,5})*$",
+        description="host:port of some of its brokers, with commas between.",
     )
 
 
 class RestartSettings(Settings):
     """How long a broker or agent that failed stays down before it is started again."""
 
-    initial: Duration = Field(default=1.0, gt=0, description="Wait after the first failure; doubled after each one that follows.")
+    initial: Duration = Field(
+        default=1.0, gt=0, description="Wait after the first failure; doubled after each one that follows."
+    )
     max: Duration = Field(default=60.0, gt=0, description="Longest wait.")
 
 
@@ -50,13 +53,28 @@ class AgentSections(Settings):
 class Sections(Settings):
     """The top of a pipeline file."""
 
-    pipeline: Name | None = Field(default=None, description="Name of the pipeline; the file's stem by default. Origins are kept under it.")
-    state_dir: str = Field(default="data/state", min_length=1, description="Directory of locks, instance ids, positions and the SQLite ledger.")
-    shutdown_timeout: Duration = Field(default=10.0, description="Time to commit what was read, after SIGTERM.")
-    once_timeout: Duration = Field(default=3600.0, gt=0, description="With --once: time after which the run gives up with status 75.")
-    restart: RestartSettings = Field(default_factory=RestartSettings, description="Back-off of processes that fail.")
+    pipeline: Name | None = Field(
+        default=None,
+        description="Name of the pipeline; the file's stem by default. Origins are kept under it.",
+    )
+    state_dir: str = Field(
+        default="data/state",
+        min_length=1,
+        description="Directory of locks, instance ids, positions and the SQLite ledger.",
+    )
+    shutdown_timeout: Duration = Field(
+        default=10.0, description="Time to commit what was read, after SIGTERM."
+    )
+    once_timeout: Duration = Field(
+        default=3600.0, gt=0, description="With --once: time after which the run gives up with status 75."
+    )
+    restart: RestartSettings = Field(
+        default_factory=RestartSettings, description="Back-off of processes that fail."
+    )
     broker: BrokerSettings | None = Field(default=None, description="The built-in broker.")
-    kafka: KafkaSettings | None = Field(default=None, description="A Kafka cluster to use instead of the built-in broker.")
+    kafka: KafkaSettings | None = Field(
+        default=None, description="A Kafka cluster to use instead of the built-in broker."
+    )
     agents: dict[Name, AgentSections] = Field(default_factory=dict, description="Agents by name.")
 
 
@@ -124,13 +142,15 @@ def _stem(file: str) -> str:
 
 def _agent(name: str, raw: object, document: Document, mistakes: list[Mistake]) -> Agent:
     before = len(mistakes)
-    parsed = [_components(kind, raw, document, ("agents", name), mistakes) for kind in KINDS]
-    channels = raw.get("channels") if isinstance(raw, dict) else None
-    declared = frozenset(channels) if isinstance(channels, dict) else frozenset[str]()
-    return Agent(name, *parsed, declared=declared, complete=len(mistakes) == before)
+    sources, channels, sinks = (_components(kind, raw, document, ("agents", name), mistakes) for kind in KINDS)
+    named = raw.get("channels") if isinstance(raw, dict) else None
+    declared = frozenset(named) if isinstance(named, dict) else frozenset[str]()
+    return Agent(name, sources, channels, sinks, declared, complete=len(mistakes) == before)
 
 
-def _components(kind: registry.Kind, agent: object, document: Document, at: Place, mistakes: list[Mistake]) -> dict[str, Any]:
+def _components(
+    kind: registry.Kind, agent: object, document: Document, at: Place, mistakes: list[Mistake]
+) -> dict[str, Any]:
     section = f"{kind}s"
     raw = agent.get(section) if isinstance(agent, dict) else None
     parsed = {}
@@ -145,19 +165,27 @@ def _components(kind: registry.Kind, agent: object, document: Document, at: Plac
     return parsed
 
 
-def _model(kind: registry.Kind, raw: Component, document: Document, at: Place, mistakes: list[Mistake]) -> type[BaseModel] | None:
+def _model(
+    kind: registry.Kind, raw: Component, document: Document, at: Place, mistakes: list[Mistake]
+) -> type[BaseModel] | None:
     known = registry.types(kind)
     name = raw.get("type")
     if name is None:
         mistakes.append(document.mistake((*at, "type"), f"is required: one of {', '.join(known)}"))
     elif not isinstance(name, str) or name not in known:
-        mistakes.append(document.mistake((*at, "type"), f"no {kind} is called {name!r}{nearest(str(name), known)}"))
+        mistakes.append(
+            document.mistake((*at, "type"), f"no {kind} is called {name!r}{nearest(str(name), known)}")
+        )
     else:
         try:
             model: type[BaseModel] = registry.component(kind, name).Settings
             return model
         except ImportError as error:
-            mistakes.append(document.mistake((*at, "type"), f"the {kind} {name!r} needs a package that is not installed: {error}"))
+            mistakes.append(
+                document.mistake(
+                    (*at, "type"), f"the {kind} {name!r} needs a package that is not installed: {error}"
+                )
+            )
     return None
 
 

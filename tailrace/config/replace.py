@@ -23,7 +23,9 @@ def replace_references(text: str, environ: Mapping[str, str]) -> str:
             return match[0][1:]
         kind, colon, rest = inside.partition(":")
         if not closed:
-            raise Unreplaceable(f"{match[0]!r} has no closing brace; write $${{ for the two characters themselves")
+            raise Unreplaceable(
+                f"{match[0]!r} has no closing brace; write $${{ for the two characters themselves"
+            )
         if not colon or kind not in _KINDS:
             raise Unreplaceable(
                 f"unknown reference {match[0]!r}: expected ${{env:NAME}}, ${{env:NAME:-default}} or ${{file:PATH}}, "
@@ -42,7 +44,9 @@ def _from_environment(rest: str, environ: Mapping[str, str]) -> str:
     if value or (name in environ and not has_default):
         return value
     if not has_default:
-        raise Unreplaceable(f"the environment variable {name} is not set; ${{env:{name}:-default}} gives a default")
+        raise Unreplaceable(
+            f"the environment variable {name} is not set; ${{env:{name}:-default}} gives a default"
+        )
     return default
 
 

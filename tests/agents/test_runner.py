@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.agents.positions import KeptOrigins
 from tailrace.agents.patience import Patience
+from tailrace.agents.positions import KeptOrigins
 from tailrace.agents.runner import Runner
 from tailrace.agents.sink_loop import SinkLoop
 from tailrace.agents.source_loop import SourceLoop
@@ -118,7 +118,9 @@ def test_several_sources_share_a_sink() -> None:
 
 def test_a_sink_without_a_store_goes_on_from_the_agents_own_positions(tmp_path: Path) -> None:
     first, second = Store(), Store()
-    run(agent([Numbers([partition()], 40)], [StoringSink(first)], KeptOrigins(tmp_path / "positions.db", "s")))
+    run(
+        agent([Numbers([partition()], 40)], [StoringSink(first)], KeptOrigins(tmp_path / "positions.db", "s"))
+    )
     sink = StoringSink(second)
     run(agent([Numbers([partition()], 55)], [sink], KeptOrigins(tmp_path / "positions.db", "s")))
     assert second.rows == {partition(): list(range(40, 55))}
@@ -184,7 +186,14 @@ def test_revoked_partitions_are_committed_first_and_lost_ones_are_not() -> None:
     store = Store()
     source = Numbers([partition("a")], 30, size=10)
     wired = agent([source], [StoringSink(store, every=10**9)])
-    events = iter([Revoked((partition("a"),)), Assigned((partition("b"),)), "rows of b", Revoked((partition("b"),), lost=True)])
+    events = iter(
+        [
+            Revoked((partition("a"),)),
+            Assigned((partition("b"),)),
+            "rows of b",
+            Revoked((partition("b"),), lost=True),
+        ]
+    )
     read = source.read
 
     def reading(timeout: float) -> object:

@@ -1,0 +1,134 @@
+"""Shows a run while it goes on: a table that moves on a terminal, log lines everywhere else."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tailrace.agents.agent_process import AgentProcess
+from tailrace.agents.process import LineHandler
+from tailrace.component import Problem
+
+LINE_EVERY = 10.0
+"""Seconds between two log lines about the same agent."""
+WINDOW = 5.0
+"""Seconds over which rates are taken."""
+
+
+class View(Protocol):
+    """Somebody who looks at a run."""
+
+    @property
+    def on_log(self) -> LineHandler | None:
+        """Gets each line that children log; None: they write to our own standard error."""
+        ...
+
+    def show(self, agents: Mapping[str, AgentProcess], now: float) -> None:
+        """Called about ten times a second; `now` is monotonic seconds."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Rates:
+    """Rows and bytes a second over the last WINDOW seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def __call__(self, rows: int, size: int, now: float) -> tuple[float, float]:
+        self._seen.append((now, rows, size))
+        while len(self._seen) > 2 and now - self._seen[0][0] > WINDOW:
+            self._seen.popleft()
+        then, rows_then, size_then = self._seen[0]
+        elapsed = now - then
+        return ((rows - rows_then) / elapsed, (size - size_then) / elapsed) if elapsed > 0 else (0.0, 0.0)
+
+
+class LineView:
+    """Log lines: progress every LINE_EVERY seconds while there is any, a problem once when it appears."""
+
+    on_log: LineHandler | None = None
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+        self._rates: dict[str, Rates] = {}
+        self._next = 0.0
+        self._problems: set[tuple[str, Problem]] = set()
+        self._shown: dict[str, tuple[int, int]] = {}
+
+    def show(self, agents: Mapping[str, AgentProcess], now: float) -> None:
+        problems = {(name, problem) for name, agent in agents.items() for problem in agent.progress.problems}
+        for name, problem in sorted(problems - self._problems, key=lambda pair: (pair[0], pair[1].place)):
+            self._log.warning("problem", agent=name, place=problem.place, text=problem.text)
+        self._problems = problems
+        rates = {name: self._rate(name, agent, now) for name, agent in agents.items()}
+        if now < self._next:
+            return
+        self._next = now + LINE_EVERY
+        for name, agent in agents.items():
+            counts = (agent.progress.rows_read, agent.progress.rows_landed)
+            if self._shown.get(name, (0, 0)) != counts:
+                self._shown[name] = counts
+                rows, size = rates[name]
+                self._log.info(
+                    "progress",
+                    agent=name,
+                    rows_read=counts[0],
+                    rows_landed=counts[1],
+                    rows_a_second=round(rows),
+                    mb_a_second=round(size / 1e6, 1),
+                    lag=agent.progress.lag,
+                )
+
+    def _rate(self, name: str, agent: AgentProcess, now: float) -> tuple[float, float]:
+        progress = agent.progress
+        return self._rates.setdefault(name, Rates())(progress.rows_read, progress.bytes_read, now)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveView:
+    """A table on a terminal, with the log lines of all processes scrolling above it."""
+
+    _COLUMNS = ("agent", "", "rows read", "rows landed", "rows/s", "MB/s", "lag", "restarts", "problem")
+
+    def __init__(self, console: Console) -> None:
+        self._rates: dict[str, Rates] = {}
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+        self._next = 0.0
+
+    def on_log(self, line: bytes) -> None:
+        self._live.console.print(line.decode(errors="replace"), markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, agents: Mapping[str, AgentProcess], now: float) -> None:
+        if now < self._next:
+            return
+        self._next = now + 0.25
+        table = Table(show_edge=False)
+        for column in self._COLUMNS:
+            table.add_column(
+                column, justify="left" if column in ("agent", "", "problem") else "right", no_wrap=True
+            )
+        for name, agent in agents.items():
+            progress = agent.progress
+            rows, size = self._rates.setdefault(name, Rates())(progress.rows_read, progress.bytes_read, now)
+            counts = (
+                f"{progress.rows_read:,}",
+                f"{progress.rows_landed:,}",
+                f"{rows:,.0f}",
+                f"{size / 1e6:.1f}",
+            )
+            lag = "" if progress.lag is None else f"{progress.lag:,}"
+            problem = progress.problems[0].text if progress.problems else ""
+            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""), problem)
+        self._live.update(table, refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()

@@ -1,0 +1,89 @@
+"""What an agent's process tells its supervisor: one JSON object a line, on its standard output."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tailrace.agents.wiring import WiredAgent
+from tailrace.component import Problem
+
+How = Literal["finished", "stopped", "unfinished", "halt", "corrupt", "config", "crash"]
+"""How an agent's process ended. finished: nothing is left to read (--once). stopped: told to, and all that was read is
+committed. unfinished: told to, and it was not. config, halt: no restart can help. corrupt: one may. crash: one should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counters of one process since it began, and what is wrong now."""
+
+    rows_read: int = 0
+    bytes_read: int = 0
+    """Bytes of the bodies of the rows read."""
+    rows_landed: int = 0
+    dead_letters: int = 0
+    files: int = 0
+    rows_waiting: int = 0
+    """Rows in channels."""
+    lag: int | None = None
+    """Bytes or rows that are there and not read; None when a source cannot say."""
+    problems: Sequence[Problem] = ()
+
+    def plus(self, earlier: "Progress") -> "Progress":
+        """Counters of this process and of those before it; the rest is this one's."""
+        return Progress(
+            self.rows_read + earlier.rows_read,
+            self.bytes_read + earlier.bytes_read,
+            self.rows_landed + earlier.rows_landed,
+            self.dead_letters + earlier.dead_letters,
+            self.files + earlier.files,
+            self.rows_waiting,
+            self.lag,
+            self.problems,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last line of a process that ended by itself."""
+
+    how: How
+    reason: str = ""
+
+
+def look(agent: WiredAgent) -> Progress:
+    """The agent's progress now. Any thread, before, during and after its run."""
+    patiences = [wired.patience for wired in agent.channels]
+    patiences += [source.patience for source in agent.sources] + [sink.patience for sink in agent.sinks]
+    problems = [patience.trouble for patience in patiences if patience.trouble is not None]
+    problems += [problem for source in agent.sources for problem in source.source.problems()]
+    problems += [problem for sink in agent.sinks for problem in sink.sink.problems()]
+    lags = [source.source.lag() for source in agent.sources]
+    known = [lag for lag in lags if lag is not None]
+    totals = [sink.sink.totals for sink in agent.sinks]
+    return Progress(
+        rows_read=sum(source.meter.rows for source in agent.sources),
+        bytes_read=sum(source.meter.body_bytes for source in agent.sources),
+        rows_landed=sum(total.rows for total in totals),
+        dead_letters=sum(total.dead_letters for total in totals),
+        files=sum(total.files for total in totals),
+        rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels),
+        lag=sum(known) if len(known) == len(lags) else None,
+        problems=problems,
+    )
+
+
+def to_line(report: Progress | Ended) -> str:
+    return json.dumps({type(report).__name__.lower(): asdict(report)}) + "\n"
+
+
+def from_line(line: str | bytes) -> Progress | Ended | None:
+    """None for a line that is not a report."""
+    try:
+        data: dict[str, Any] = json.loads(line)
+        if "progress" in data:
+            problems = tuple(Problem(**problem) for problem in data["progress"].pop("problems"))
+            return Progress(**data["progress"], problems=problems)
+        return Ended(**data["ended"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,84 @@
+"""Looks at the positions that a sink has stored, and resets them.
+
+Resets of the consumer group are never obeyed (the sink's own positions are), so this is how rows are read again.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+
+from tailrace import registry
+from tailrace.agents.broker_process import BROKER_STOP, BrokerProcess
+from tailrace.agents.children import Children
+from tailrace.agents.instance import instance_id, machine_id
+from tailrace.agents.lock import lock
+from tailrace.agents.positions import KeptOrigins
+from tailrace.clock import Clock
+from tailrace.component import Context, StoredOrigins
+from tailrace.config.pipeline import Agent, Pipeline
+from tailrace.errors import Retry
+from tailrace.event import Partition, Record
+from tailrace.fs import LocalFileSystem
+
+BROKER_START = 30.0
+"""Seconds that the built-in broker may take to serve, when the positions are in it."""
+
+
+class NotLookedInto(Exception):
+    """This sink cannot tell now, or never can; the text says why."""
+
+
+def stored_positions(pipeline: Pipeline, agent: str, sink: str, clock: Clock) -> Mapping[Partition, Record]:
+    """All that `sink` has stored. Raises NotLookedInto; Locked when the broker runs at an address of its own choice."""
+    with _opened(pipeline, pipeline.agents[agent], sink, clock) as origins:
+        return origins.stored()
+
+
+def forget_positions(
+    pipeline: Pipeline, agent: str, sink: str, partitions: Collection[Partition], clock: Clock
+) -> None:
+    """Has the rows of `partitions` read, and stored, once more. Raises as above; Locked too while the agent runs."""
+    with ExitStack() as held:
+        held.callback(os.close, lock(pipeline.state_dir / agent, clock, grace=0))
+        held.enter_context(_opened(pipeline, pipeline.agents[agent], sink, clock)).forget(partitions)
+
+
+@contextmanager
+def _opened(pipeline: Pipeline, agent: Agent, name: str, clock: Clock) -> Iterator[StoredOrigins]:
+    settings = agent.sinks[name]
+    directory = pipeline.state_dir / agent.name
+    if not (directory / "instance.json").exists():
+        raise NotLookedInto(f"{agent.name} has never run with the state directory {pipeline.state_dir}")
+    with ExitStack() as stack:
+        if not settings.keeps_origins():
+            yield stack.enter_context(closing(KeptOrigins(directory / "positions.db", name)))
+            return
+        bootstrap = pipeline.bootstrap
+        if settings.needs_bootstrap() and pipeline.sections.broker is not None:
+            bootstrap = stack.enter_context(_broker(pipeline, clock))
+        fs = LocalFileSystem()
+        instance = instance_id(directory, fs, machine_id())
+        context = Context(pipeline.name, agent.name, name, instance, directory, bootstrap, clock=clock, fs=fs)
+        sink = registry.component("sink", getattr(settings, "type"))(settings, context)  # noqa: B009 - see wiring
+        stack.callback(sink.close)
+        if not (hasattr(sink, "stored") and hasattr(sink, "forget")):
+            raise NotLookedInto(f"{agent.name}.{name}: this type of sink does not show its positions")
+        try:
+            sink.open()
+            yield sink
+        except Retry as error:
+            raise NotLookedInto(f"{agent.name}.{name}: {error}") from None
+
+
+@contextmanager
+def _broker(pipeline: Pipeline, clock: Clock) -> Iterator[str]:
+    """The address of the built-in broker: of the one that runs, or of one that runs as long as this is open."""
+    assert pipeline.sections.broker is not None
+    broker = BrokerProcess(pipeline.sections.broker, pipeline.sections.restart, None, may_be_elsewhere=True)
+    with Children(clock) as children:
+        children.add(broker)
+        if not children.run_until(lambda: bool(broker.address), clock.monotonic() + BROKER_START):
+            raise NotLookedInto(f"the broker did not serve within {BROKER_START:.0f} s")
+        yield broker.address
+        broker.stop()
+        children.run_until(lambda: broker.state == "ended", clock.monotonic() + BROKER_STOP)

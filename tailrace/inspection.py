@@ -1,0 +1,106 @@
+"""`tailrace positions` and `tailrace ledger`: what sinks have stored, and how to have rows read again."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from tailrace.agents.plan import check
+from tailrace.agents.stored import NotLookedInto, forget_positions, stored_positions
+from tailrace.clock import SystemClock
+from tailrace.config.load import load
+from tailrace.config.mistakes import nearest
+from tailrace.config.pipeline import Pipeline, parse_pipeline
+from tailrace.errors import ConfigError
+
+positions = typer.Typer(
+    help="Look at and reset what sinks have stored: the next position of every partition.",
+    no_args_is_help=True,
+)
+ledger = typer.Typer(help="Look at and check the ledger of the landing sinks.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The pipeline's YAML file.")]
+Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent.")]
+Sink = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only this sink.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, a line a position.")]
+
+
+@positions.command("list")
+def list_positions(file: File, agent: Agent = None, sink: Sink = None, as_json: Json = False) -> None:
+    """List the next position of every partition, by agent and sink."""
+    pipeline, failed = _pipeline(file), False
+    for agent_name, sink_name in _chosen(pipeline, agent, sink):
+        try:
+            stored = stored_positions(pipeline, agent_name, sink_name, SystemClock())
+        except NotLookedInto as why:
+            typer.echo(str(why), err=True)
+            failed = True
+            continue
+        for partition in sorted(stored, key=lambda p: (p.name, p)):
+            line = {
+                "agent": agent_name,
+                "sink": sink_name,
+                "partition": partition.key,
+                "name": partition.name,
+            }
+            line |= {"position": str(stored[partition].position)}
+            typer.echo(json.dumps(line) if as_json else "  ".join(line.values()))
+    if failed:
+        raise typer.Exit(1)
+
+
+@positions.command("reset")
+def reset_positions(
+    file: File,
+    agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="The agent; it must be stopped.")],
+    sink: Annotated[str, typer.Option("--sink", metavar="NAME", help="The sink.")],
+    partition: Annotated[
+        list[str] | None,
+        typer.Option("--partition", metavar="KEY", help="As `list` shows it; may be repeated."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every partition of the sink.")] = False,
+) -> None:
+    """Forget positions: the rows of these partitions are read, and stored, once more from where they begin."""
+    pipeline = _pipeline(file)
+    _chosen(pipeline, agent, sink)
+    if every == bool(partition):
+        _fail("expected --partition KEY (see `tailrace positions list`) or --all", 2)
+    try:
+        stored = stored_positions(pipeline, agent, sink, SystemClock())
+        by_key = {p.key: p for p in stored}
+        for key in partition or ():
+            if key not in by_key:
+                _fail(f"{agent}.{sink} has no partition {key!r}{nearest(key, by_key)}", 2)
+        chosen = list(stored) if every else [by_key[key] for key in partition or ()]
+        forget_positions(pipeline, agent, sink, chosen, SystemClock())
+    except NotLookedInto as why:
+        _fail(str(why), 1)
+    typer.echo(
+        f"{agent}.{sink}: {len(chosen)} positions forgotten; what is stored of them will be stored once more"
+    )
+
+
+def _chosen(pipeline: Pipeline, agent: str | None, sink: str | None) -> list[tuple[str, str]]:
+    """(agent, sink) pairs; ends the command when there is none of that name."""
+    if agent is not None and agent not in pipeline.agents:
+        _fail(f"no agent is called {agent!r}{nearest(agent, pipeline.agents)}", 2)
+    pairs = [(a.name, name) for a in pipeline.agents.values() if agent in (None, a.name) for name in a.sinks]
+    chosen = [pair for pair in pairs if sink in (None, pair[1])]
+    if not chosen:
+        _fail(f"no sink is called {sink!r}{nearest(sink or '', (name for _, name in pairs))}", 2)
+    return chosen
+
+
+def _pipeline(file: Path) -> Pipeline:
+    parsed = parse_pipeline(load(str(file)))
+    mistakes = check(parsed)
+    if mistakes or parsed.pipeline is None:
+        raise ConfigError(mistakes)
+    return parsed.pipeline
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    typer.echo(text, err=True)
+    sys.exit(status)
