@@ -118,8 +118,9 @@ class Heartbeats:
             return False
         with self._lock:
             if self._generation is generation and self._verdict in _ALIVE:
-                self._verdict = verdict
                 self._heard = sent
+                if verdict is not Verdict.HOLDS:
+                    self._verdict = verdict
         return True
 
     def _disconnect(self) -> None:
