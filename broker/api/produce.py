@@ -95,8 +95,10 @@ def _admitted(
     if request.api_version < _FIRST_WITH_BATCHES or records[_MAGIC_AT] < 2:
         raise KafkaError(ErrorCode.unsupported_for_message_format, "only record batches of magic 2 are taken")
     header = read_header(records)
-    if header.size != len(records):
-        raise KafkaError(ErrorCode.invalid_record, "more or less than one record batch for a partition")
+    if header.size > len(records):
+        raise KafkaError(ErrorCode.corrupt_message, "a record batch is cut short")
+    if header.size < len(records):
+        raise KafkaError(ErrorCode.invalid_record, "more than one record batch for a partition")
     if header.is_control:
         raise KafkaError(ErrorCode.invalid_record, "control batches are written by the broker alone")
     if len(records) > log.config.max_message_bytes:
