@@ -30,6 +30,10 @@ class Offsets:
         """Groups that have a committed offset."""
         return iter(tuple(self._committed))
 
+    def topics(self) -> set[str]:
+        """Topics that any group has an offset of."""
+        return {topic for places in self._committed.values() for topic, _ in places}
+
     def of(self, group_id: str) -> Mapping[TopicPartition, Committed]:
         return self._committed.get(group_id, {})
 

@@ -90,6 +90,14 @@ def read_compact_length(view: memoryview, at: int) -> tuple[int, int]:
     return length - 1, at
 
 
+def read_compact_string_length(view: memoryview, at: int) -> tuple[int, int]:
+    """As read_compact_length; Kafka takes no string that its int16 of other versions could not hold."""
+    length, at = read_compact_length(view, at)
+    if length > 0x7FFF:
+        raise Corrupt(f"a string of {length} bytes")
+    return length, at
+
+
 def skip_tags(view: memoryview, at: int, budget: Budget) -> int:
     """The byte behind a section of tagged fields, none of which is wanted."""
     count, at = read_uvarint(view, at)
@@ -266,7 +274,7 @@ def _fixed(kafka_type: str) -> Read:
 def _sized(column: Column, flexible: bool) -> Read:
     read_length, make = _SIZED[column.kafka_type]
     if flexible:
-        read_length = read_compact_length
+        read_length = read_compact_string_length if column.kafka_type == "string" else read_compact_length
     nullable, name = column.nullable and not column.array, column.name
 
     def read(view: memoryview, at: int, _: Budget) -> tuple[Any, int]:

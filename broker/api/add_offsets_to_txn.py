@@ -1,0 +1,25 @@
+"""AddOffsetsToTxn (key 25), versions 0 to 4: a transaction will commit offsets of this group.
+
+KIP-98, KIP-588 (PRODUCER_FENCED, version 2), KIP-890 (version 4 adds an error that never comes from here).
+"""
+
+from collections.abc import Awaitable
+
+from tailrace.broker.api.broker import Broker
+from tailrace.broker.api.fencing import spoken
+from tailrace.broker.api.registry import Answer, Session, handles
+from tailrace.broker.coordinator.transaction_rules import Producer
+from tailrace.broker.wire.errors import ErrorCode
+from tailrace.broker.wire.messages import Request, response
+
+
+@handles(25, versions=(0, 4))
+def add_offsets_to_txn(request: Request, _: Session, broker: Broker) -> Awaitable[Answer]:
+    body = request.body
+    producer = Producer(body.producer_id, body.producer_epoch)
+    added = broker.transactions.add_group(body.transactional_id, producer, body.group_id)
+    return _answer(request.api_version, added)
+
+
+async def _answer(version: int, waiting: Awaitable[ErrorCode]) -> Answer:
+    return response(25, version, error_code=spoken(await waiting, version, since=2))
