@@ -31,15 +31,27 @@ if TYPE_CHECKING:
     from tailrace.broker.api.broker import Broker
 
 _MODULES = (
+    "add_offsets_to_txn",
+    "add_partitions_to_txn",
     "api_versions",
     "create_topics",
     "delete_topics",
     "describe_configs",
+    "end_txn",
     "fetch",
+    "find_coordinator",
+    "heartbeat",
+    "init_producer_id",
+    "join_group",
+    "leave_group",
     "list_offsets",
     "metadata",
+    "offset_commit",
+    "offset_fetch",
     "offset_for_leader_epoch",
     "produce",
+    "sync_group",
+    "txn_offset_commit",
 )
 
 Answer = Any

@@ -66,8 +66,8 @@ class RunningBroker:
         self._make_topics(self._settings.topics)
         self.broker.groups = Groups(self.broker)
         self.broker.transactions = Transactions(self.broker)
-        await self.broker.transactions.load()
         await self.broker.groups.load()
+        await self.broker.transactions.load()
         self.server = Server(self.broker, registrations())
         self.broker.port = await self.server.listen(host, int(port))
         self.address = host, self.broker.port
@@ -95,8 +95,8 @@ class RunningBroker:
     async def close(self) -> None:
         """Answers what is due, then leaves logs that need no recovery."""
         self.broker.waiting.close()
-        await self.server.stop()
         await self.broker.groups.close()
+        await self.server.stop()
         await self.broker.transactions.close()
         if self._housekeeper is not None:
             self._housekeeper.cancel()
