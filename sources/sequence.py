@@ -21,9 +21,13 @@ class SequenceSettings(SourceSettings):
     """Generates rows 0, 1, 2, ... and goes on after a restart where the sinks' records end."""
 
     type: Literal["sequence"]
-    events: int | None = Field(default=None, ge=0, description="Rows in all, over all runs; endless by default.")
+    events: int | None = Field(
+        default=None, ge=0, description="Rows in all, over all runs; endless by default."
+    )
     batch_size: int = Field(default=1000, ge=1, le=1_000_000, description="Rows a batch.")
-    rate: float | None = Field(default=None, gt=0, description="Rows a second at the most; unbounded by default.")
+    rate: float | None = Field(
+        default=None, gt=0, description="Rows a second at the most; unbounded by default."
+    )
 
 
 class SequenceSource:
@@ -36,6 +40,9 @@ class SequenceSource:
         self._context = context
         self._state = json.dumps({"sequence": context.name}).encode()
         self._partition = Partition("stream", uuid.uuid4().hex, name=context.name)
+        self._batch_size = settings.batch_size
+        if settings.rate is not None:
+            self._batch_size = min(settings.batch_size, max(1, int(settings.rate)))
         self._announced = False
         self._next: int | None = None
         """Position of the next row; None until sought."""
@@ -44,7 +51,12 @@ class SequenceSource:
 
     def open(self, records: Sequence[Mapping[Partition, Record]]) -> None:
         if self._context.once and self._settings.events is None:
-            where = Mistake(self._context.pipeline, 1, 1, f"source {self._context.name}: an endless sequence cannot run with --once; set `events`")
+            where = Mistake(
+                self._context.pipeline,
+                1,
+                1,
+                f"source {self._context.name}: an endless sequence cannot run with --once; set `events`",
+            )
             raise ConfigError([where])
         for of_one_sink in records:
             for partition, record in of_one_sink.items():
@@ -57,7 +69,7 @@ class SequenceSource:
             return Assigned((self._partition,))
         if self._next is None:
             return None
-        end = self._next + self._settings.batch_size
+        end = self._next + self._batch_size
         if self._settings.events is not None:
             end = min(end, self._settings.events)
             if self._next >= end:
@@ -72,7 +84,7 @@ class SequenceSource:
         return batch
 
     def _wait_for_turn(self, end: int, timeout: float) -> bool:
-        """True when the rate allows the rows before `end`, after waiting `timeout` seconds for it at the most."""
+        """True when the rate allows the rows before `end`; waits `timeout` seconds for it at the most."""
         if self._settings.rate is None:
             return True
         began, position = self._pace_began
@@ -82,6 +94,7 @@ class SequenceSource:
         return wait <= timeout
 
     def seek(self, partition: Partition, record: Record | None) -> None:
+        assert partition == self._partition
         self._next = 0 if record is None else record.position
         self._pace_began = (self._context.clock.monotonic(), self._next)
 

@@ -14,8 +14,12 @@ class SpoolSettings(SourceSettings):
     type: Literal["spool"]
     directory: str = Field(description="Where finished files are dropped; relative to the working directory.")
     include: list[str] = Field(default=["*"], min_length=1, description="Globs of the names that are taken.")
-    exclude: list[str] = Field(default_factory=list, description="Globs of names that are not taken; stronger than `include`.")
-    recursive: bool = Field(default=False, description="Take files in directories below it too; never through a link.")
+    exclude: list[str] = Field(
+        default_factory=list, description="Globs of names that are not taken; stronger than `include`."
+    )
+    recursive: bool = Field(
+        default=False, description="Take files in directories below it too; never through a link."
+    )
     order: Literal["oldest", "youngest", "name"] = Field(
         default="oldest", description="Which file comes next: by time of modification, or by name."
     )
@@ -23,26 +27,36 @@ class SpoolSettings(SourceSettings):
         default="rename", description="What becomes of a file once all its rows are committed."
     )
     suffix: str = Field(
-        default=".COMPLETED", min_length=1, pattern=r"^[^/\x00]+$", description="What `rename` puts behind the name."
+        default=".COMPLETED",
+        min_length=1,
+        pattern=r"^[^/\x00]+$",
+        description="What `rename` puts behind the name.",
     )
     done_directory: str | None = Field(
-        default=None, description="Where `move` puts files; on the same filesystem. Default: `done` in the directory."
+        default=None,
+        description="Where `move` puts files; on the same filesystem. Default: `done` in the directory.",
     )
     failed_directory: str | None = Field(
         default=None,
-        description="Where files that cannot be read whole are put; on the same filesystem. Default: `failed` in the directory.",
+        description="Where files that cannot be read whole are put; same filesystem. Default: `failed` in the directory.",
     )
-    settle: Duration = Field(default=1.0, description="A file is taken when it has not been modified for this long.")
+    settle: Duration = Field(
+        default=1.0, description="A file is taken when it has not been modified for this long."
+    )
     max_line: Size = Field(
         default=1_000_000,
         ge=16,
         le=64 * 2**20,
-        description="A longer line (bytes, without its end) is split; its parts have the header `tailrace.part`.",
+        description="A longer line (bytes without its end) is split; parts have the header `tailrace.part`.",
     )
     headers: dict[str, str] = Field(default_factory=dict, description="Headers put on every row.")
     file_header: bool = Field(default=False, description="Put the file's path into the header `file`.")
-    basename_header: bool = Field(default=False, description="Put the file's name into the header `basename`.")
-    offset_header: bool = Field(default=False, description="Put the row's byte offset (decimal) into the header `offset`.")
+    basename_header: bool = Field(
+        default=False, description="Put the file's name into the header `basename`."
+    )
+    offset_header: bool = Field(
+        default=False, description="Put the row's byte offset (decimal) into the header `offset`."
+    )
     rescan: Duration = Field(default=1.0, gt=0, description="The directory is listed this often.")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The `spool` source: reads finished files out of a directory, and puts each away once its rows are committed."""
+"""The `spool` source: reads finished files out of a directory, and puts each away once it is committed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from tailrace.sources.spool.settings import SpoolSettings
 
 
 class SpoolSource:
-    """Each file is a partition; a position is a byte offset in the file (of what a gzip'd one decompresses to)."""
+    """Each file is a partition; a position is a byte offset in the file (gzip'd: decompressed)."""
 
     Settings = SpoolSettings
 

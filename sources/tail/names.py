@@ -1,0 +1,32 @@
+"""What names of files say about rotation: which name another one extends, and which look like a rotated file's.
+
+Pure. A name is only ever a hint where to look; what a file is, its content decides.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+_ROTATED = re.compile(
+    r"[.\-_~](?:\d[\d.\-_T:+]*|old|bak|prev|orig|save|copy)(?:[.\-_]\d[\d.\-_T:+]*)?(?:\.gz)?|\.gz",
+    re.IGNORECASE,
+)
+_HINT = re.compile(r"[.\-_~](?:\d|old|bak|prev|orig|save|copy)|\.gz$", re.IGNORECASE)
+
+
+def extended(path: str) -> Iterator[str]:
+    """Every path that `path` extends (`/x/a.log.1`: `/x/a.log`, ...), longest first: in its directory and in the one above."""
+    directory, name = os.path.split(path)
+    for place in (directory, os.path.dirname(directory)):
+        for end in range(len(name) - 1, 0, -1):
+            yield os.path.join(place, name[:end])
+
+
+def rotated_from(path: str) -> Iterator[str]:
+    """Those paths of extended() that rotation turns into `path`, by the habits of logrotate and its kin."""
+    name = os.path.basename(path)
+    if not _HINT.search(name):
+        return
+    for base in extended(path):
+        if _ROTATED.fullmatch(name, len(os.path.basename(base))):
+            yield base

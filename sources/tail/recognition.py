@@ -1,0 +1,271 @@
+"""Which file holds which content: decided anew at every look, by inode and content, whatever the names did.
+
+The order matters. First the files already followed: renamed, grown, cut or gone. Then those that nothing is known
+of: the file of a record, or a possible copy, which has to be compared before it is read, or a new file.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from tailrace.component import Problem
+from tailrace.sources.chunks import ChunkReader
+from tailrace.sources.content import BadContentError, Content, GzipContent
+from tailrace.sources.tail.catalog import Catalog
+from tailrace.sources.tail.descriptors import Descriptors, MovedError
+from tailrace.sources.tail.following import Fate, follow
+from tailrace.sources.tail.names import rotated_from
+from tailrace.sources.tail.outsiders import is_missed_generation, outsiders
+from tailrace.sources.tail.patterns import Found, Key, Seen
+from tailrace.sources.tail.suspects import Finding, Kinship, Patience, Suspect
+from tailrace.sources.tail.tracked import Moment, Tracked, begin_at_end, new_tracked
+
+_FIRST_STEP = 64 * 1024
+"""Bytes compared at once when a possible copy turns up: most others differ within them."""
+DELETED_FOR = 60.0
+"""Seconds without a change after which a deleted file is let go: whoever has it open may still write."""
+OUTSIDE_FOR = 3600.0
+"""The same for a file that was renamed to what no pattern names."""
+
+
+class Recognition:
+    """Attaches contents to files. `take()` tells which are new, and which may have something to read."""
+
+    def __init__(
+        self, catalog: Catalog, descriptors: Descriptors, reader: ChunkReader, patience: Patience
+    ) -> None:
+        self.problems: list[Problem] = []
+        """Files that could not be opened at the last look."""
+        self.takes_only: set[Key] | None = None
+        """When set: no other files are new, however they came here."""
+        self._catalog = catalog
+        self._descriptors = descriptors
+        self._reader = reader
+        self._patience = patience
+        self._log = structlog.get_logger()
+        self._new: list[Tracked] = []
+        self._active: list[Tracked] = []
+        self._suspects: dict[Key, Suspect] = {}
+        self._judged: dict[Key, tuple[int, int]] = {}
+        """Size and mtime of files that are none of ours, and of those that can be left alone until they change."""
+        self._own: set[Key] = set()
+        """Files that were suspects and turned out to be of their own."""
+        self._literals: set[str] = set()
+        self._begins_at_end = False
+
+    def take(self) -> tuple[list[Tracked], list[Tracked]]:
+        """(to be assigned, perhaps with something to read), since the last call."""
+        new, active = self._new, self._active
+        self._new, self._active = [], []
+        return new, active
+
+    def look(self, found: Found, now: Moment, *, is_first: bool, begins_at_end: bool = False) -> None:
+        """Compares what was found with what is known. begins_at_end: new files are begun at their present end."""
+        self._begins_at_end = begins_at_end
+        self._literals = found.literals
+        self.problems = []
+        by_key: dict[Key, Seen] = {}
+        for seen in found.files:
+            tracked = self._catalog.at(seen.key)
+            if seen.key not in by_key or (tracked is not None and seen.path == tracked.path):
+                by_key[seen.key] = seen
+        for tracked in self._catalog.attached():
+            self._follow(tracked, by_key.get(tracked.key), found, now)
+        beside = {seen.key: seen for seen in outsiders(found, self._catalog, is_first=is_first)}
+        unknown = [
+            seen
+            for seen in (beside | by_key).values()
+            if self._catalog.at(seen.key) is None and seen.size > 0
+        ]
+        self._drop_suspects_besides({seen.key for seen in unknown})
+        # The oldest first: when several begin like a lost content, the oldest is its copy.
+        new = [seen for seen in sorted(unknown, key=lambda seen: seen.mtime_ns) if self._is_new(seen, now)]
+        # `app.log` before `app.log.1`, so that what appeared together can be compared.
+        for seen in sorted(new, key=lambda seen: len(seen.path)):
+            self._begin(seen, now)
+        self._catalog.forget_oldest()
+
+    def lose(self, tracked: Tracked, *, was_cut: bool) -> None:
+        """Its file is gone, or holds something else now. If a copy turns up, reading goes on there."""
+        unread = max(0, tracked.size - tracked.progress.position)
+        self._log.info(
+            "lost", path=tracked.path, position=tracked.progress.position, was_cut=was_cut, unread=unread
+        )
+        self._descriptors.close(tracked)
+        self._catalog.detach(tracked)
+        tracked.was_cut = was_cut
+
+    def _follow(self, tracked: Tracked, seen: Seen | None, found: Found, now: Moment) -> None:
+        fate = follow(tracked, seen, found, self._catalog, now)
+        if fate in (Fate.CUT, Fate.GONE):
+            self.lose(tracked, was_cut=fate is Fate.CUT)
+        elif self._has_ended(tracked, now):
+            self._judged[tracked.key] = tracked.stamp[:2]
+            self.lose(tracked, was_cut=False)
+        elif fate is Fate.CHANGED or tracked.rest or tracked.failed_reason:
+            self._active.append(tracked)
+
+    def _has_ended(self, tracked: Tracked, now: Moment) -> bool:
+        """Everything of it is committed, and nothing more is expected."""
+        if not (tracked.is_outside and tracked.at_end) or tracked.committed < tracked.progress.position:
+            return False
+        wait = DELETED_FOR if tracked.is_deleted else OUTSIDE_FOR
+        return now.monotonic - tracked.still_since >= wait
+
+    # Files that nothing is known of.
+
+    def _is_new(self, seen: Seen, now: Moment) -> bool:
+        """Recognises the file when it can be; true when it is a file of its own that has to be read."""
+        suspect = self._suspects.get(seen.key)
+        if suspect is not None and seen.size >= suspect.seen.size:
+            suspect.look_at(seen, now)
+            return self._resolve(suspect, _FIRST_STEP, now)
+        self._drop_suspect(seen.key)
+        if self._judged.get(seen.key) == (seen.size, seen.mtime_ns):
+            return False
+        try:
+            content = self._descriptors.open(seen.path, seen.key)
+        except MovedError:
+            return False  # the next look will tell
+        except FileNotFoundError:
+            return False
+        except (OSError, BadContentError) as error:
+            self.problems.append(Problem(seen.path, f"cannot be read: {error}", seen.path in self._literals))
+            return False
+        tracked = self._same_file(seen, content)
+        if tracked is not None:
+            self._attach(tracked, seen, content, now)
+            return False
+        relatives = [t for t in self._catalog.relatives(seen.path) if t.attached or t.progress.position > 0]
+        if not relatives:
+            content.close()
+            return self._is_wanted(seen)
+        kinships = [Kinship(relative, is_known=True) for relative in relatives]
+        return self._resolve(self._suspect(seen, content, kinships, now), _FIRST_STEP, now)
+
+    def _same_file(self, seen: Seen, content: Content) -> Tracked | None:
+        """The lost content that is in this very file: same inode, and same content as far as it was read."""
+        is_gzip = isinstance(content, GzipContent)
+        same = [
+            tracked
+            for tracked in self._catalog.lost_at_inode(seen.key[1])
+            if tracked.is_gzip == is_gzip
+            and self._may_be_at(tracked, seen)
+            # An archive is compared when it is opened for reading.
+            and (is_gzip or self._reader.check(content, tracked.progress))
+        ]
+        return max(same, key=lambda t: (t.progress.position, t.first_seen), default=None)
+
+    def _may_be_at(self, tracked: Tracked, seen: Seen) -> bool:
+        if tracked.key == seen.key:
+            return not tracked.was_cut
+        # Device numbers may change when the machine starts anew.
+        return tracked.path == seen.path and tracked.progress.position > 0
+
+    def _is_wanted(self, seen: Seen) -> bool:
+        if self.takes_only is not None and seen.key not in self.takes_only:
+            return False
+        if seen.group >= 0:
+            return True
+        return is_missed_generation(seen, self._catalog) is not None
+
+    def _begin(self, seen: Seen, now: Moment) -> None:
+        """A new file, unless one that appeared together with it begins with all that it holds."""
+        try:
+            content = self._descriptors.open(seen.path, seen.key)
+        except (OSError, BadContentError):
+            return  # the next look will tell
+        twins = [t for t in self._catalog.relatives(seen.path) if t.attached and t.progress.position == 0]
+        if twins and not self._begins_at_end and seen.key not in self._own:
+            suspect = self._suspect(seen, content, [Kinship(twin, is_known=False) for twin in twins], now)
+            if not self._resolve(suspect, _FIRST_STEP, now):
+                return
+            try:
+                content = self._descriptors.open(seen.path, seen.key)
+            except (OSError, BadContentError):
+                return
+        self._own.discard(seen.key)
+        tracked = new_tracked(seen, now.ms)
+        if seen.group < 0:
+            tracked.born = is_missed_generation(seen, self._catalog) or seen.path
+        if self._begins_at_end:
+            begin_at_end(tracked, seen, content)
+        self._catalog.add(tracked)
+        self._attach(tracked, seen, content, now)
+
+    def _attach(self, tracked: Tracked, seen: Seen, content: Content, now: Moment) -> None:
+        self._catalog.attach(tracked, seen.path, seen.key)
+        self._descriptors.keep(tracked, content)
+        tracked.is_gzip = isinstance(content, GzipContent)
+        tracked.is_outside, tracked.is_deleted, tracked.was_cut = seen.group < 0, False, False
+        if seen.group >= 0:
+            tracked.group = seen.group
+        tracked.is_old_name = any(self._catalog.named(base) for base in rotated_from(seen.path))
+        tracked.look_at(seen.stamp, now)
+        tracked.rest, tracked.at_end, tracked.is_finished = 0, False, False
+        (self._active if tracked.assigned else self._new).append(tracked)
+
+    # Possible copies.
+
+    def _suspect(self, seen: Seen, content: Content, kinships: Iterable[Kinship], now: Moment) -> Suspect:
+        suspect = Suspect(seen, content, kinships, now)
+        self._suspects[seen.key] = suspect
+        return suspect
+
+    def compare(self, budget: int, now: Moment) -> bool:
+        """Compares possible copies on, about `budget` bytes of them; false when no comparison is under way."""
+        for suspect in list(self._suspects.values()):
+            if suspect.finding is Finding.MORE:
+                if self._resolve(suspect, budget, now):
+                    self._begin(suspect.seen, now)
+                return True
+        return False
+
+    def undecided(self) -> Iterator[str]:
+        """Paths of files that may be unfinished copies, and of which nothing was read for that reason."""
+        for suspect in self._suspects.values():
+            if suspect.finding in (Finding.MORE, Finding.WAIT):
+                yield suspect.seen.path
+
+    def _resolve(self, suspect: Suspect, budget: int, now: Moment) -> bool:
+        """Steps, and does what follows; true when the file is one of its own that has to be read."""
+        seen = suspect.seen
+        try:
+            original = suspect.step(self._descriptors, self._reader, budget, now, self._patience)
+        except (OSError, BadContentError) as error:
+            self.problems.append(Problem(seen.path, f"cannot be compared with what was read: {error}"))
+            self._drop_suspect(seen.key)
+            return False
+        if suspect.finding is Finding.TAKES_OVER and original is not None:
+            content = suspect.release()
+            del self._suspects[seen.key]
+            assert content is not None
+            self._log.info(
+                "goes on in a copy", path=original.path, copy=seen.path, position=original.progress.position
+            )
+            self._attach(original, seen, content, now)
+            original.is_recalled = True
+        elif suspect.finding is Finding.OTHER:
+            self._drop_suspect(seen.key)
+            if self._is_wanted(seen):
+                self._own.add(seen.key)
+                return True
+            self._judged[seen.key] = (seen.size, seen.mtime_ns)
+        elif suspect.finding is Finding.COPY:
+            suspect.close()
+        return False
+
+    def _drop_suspects_besides(self, keys: set[Key]) -> None:
+        for key in self._suspects.keys() - keys:
+            self._drop_suspect(key)
+        if len(self._judged) > 10_000:
+            self._judged = {key: stamp for key, stamp in self._judged.items() if key in keys}
+
+    def _drop_suspect(self, key: Key) -> None:
+        suspect = self._suspects.pop(key, None)
+        if suspect is not None:
+            suspect.close()
+
+    def close(self) -> None:
+        for key in list(self._suspects):
+            self._drop_suspect(key)
