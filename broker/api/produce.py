@@ -101,6 +101,8 @@ def _admitted(
         raise KafkaError(ErrorCode.invalid_record, "more than one record batch for a partition")
     if header.is_control:
         raise KafkaError(ErrorCode.invalid_record, "control batches are written by the broker alone")
+    if header.producer_id >= 0 and header.base_sequence < 0:
+        raise KafkaError(ErrorCode.invalid_record, "a producer id without a sequence")
     if len(records) > log.config.max_message_bytes:
         limit = f"max.message.bytes of {topic} is {log.config.max_message_bytes}"
         raise KafkaError(ErrorCode.message_too_large, f"a record batch of {len(records)} bytes; {limit}")

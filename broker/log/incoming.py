@@ -32,11 +32,14 @@ def check(view: memoryview, control: bool) -> list[BatchHeader]:
 
 
 def _check_fields(header: BatchHeader) -> None:
-    """What a producer's batch must have beyond a right CRC; a compacted batch on disk need not."""
+    """What a batch must have beyond a right CRC; a compacted one on disk need not.
+
+    One without a sequence but with a producer is the group coordinator's: offsets within a transaction.
+    """
     if header.count < 1 or header.count != header.last_offset_delta + 1:
         raise Corrupt(f"{header.count} records with a last offset delta of {header.last_offset_delta}")
-    if header.producer_id >= 0 and (header.producer_epoch < 0 or header.base_sequence < 0):
-        raise Corrupt(f"producer {header.producer_id} without an epoch or a sequence")
+    if header.producer_id >= 0 and header.producer_epoch < 0:
+        raise Corrupt(f"producer {header.producer_id} without an epoch")
     if header.is_transactional and header.producer_id < 0:
         raise Corrupt("a transactional batch without a producer id")
 
