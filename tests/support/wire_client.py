@@ -16,6 +16,7 @@ class WireClient:
 
     def __init__(self, host: str, port: int, timeout: float = 20.0) -> None:
         self.socket = socket.create_connection((host, port), timeout=timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._expected: list[tuple[int, int, int]] = []
         self._correlation = 0
 

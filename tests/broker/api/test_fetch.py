@@ -8,6 +8,7 @@ import pytest
 
 from tailrace.broker.wire.errors import ErrorCode
 from tailrace.broker.wire.fetch import FetchPartition, FetchRequest, FetchTopic
+from tailrace.broker.wire.messages import request
 from tailrace.broker.wire.reference import decode_simple
 from tests.support.batches import plain
 from tests.support.live_broker import LiveBroker
@@ -145,9 +146,9 @@ def test_a_big_answer_is_followed_by_small_ones_in_order(client: WireClient, top
         client.produce(topic, row)
     client.send_fetch(topic, 0, partition_bytes=12 << 20, max_wait_ms=0)
     for _ in range(20):
-        client.send(18, 0, client_request_18())
+        client.send(18, 0, request(18, 0))
     client.send_fetch(topic, 3, partition_bytes=4 << 20, max_wait_ms=0)
-    client.send(18, 0, client_request_18())
+    client.send(18, 0, request(18, 0))
     big = client.receive().topics[0].partitions[0]
     assert len(big.records) >= 12 * 900_000
     for _ in range(20):
@@ -156,17 +157,11 @@ def test_a_big_answer_is_followed_by_small_ones_in_order(client: WireClient, top
     assert client.receive().error_code == 0
 
 
-def client_request_18():
-    from tailrace.broker.wire.messages import request
-
-    return request(18, 0)
-
-
 def test_later_answers_wait_for_a_fetch_that_waits(
     broker: LiveBroker, client: WireClient, topic: str
 ) -> None:
     client.send_fetch(topic, 0, max_wait_ms=15_000)
-    client.send(18, 0, client_request_18())
+    client.send(18, 0, request(18, 0))
     with broker.client() as producer:
         producer.produce(topic, plain(b"now"))
     assert values(client.receive().topics[0].partitions[0].records) == [b"now"]
