@@ -16,6 +16,10 @@ Buffer = Any
 
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = 16
+_LZ4_BLOCK = 1 << 16
+_LZ4_HEADER = b"\x04\x22\x4d\x18\x60\x40\x82"
+"""Magic, version 1 with independent blocks, blocks of 64 KiB, checksum of these two bytes."""
+_LZ4_STORED = 1 << 31
 _STREAMS = {"gzip": "gzip", "lz4": "lz4", "zstd": "zstd"}
 
 
@@ -27,10 +31,26 @@ def compress(codec: Codec, data: Buffer) -> Buffer:
         return pa.compress(
             data, codec="snappy", asbytes=True
         )  # a Buffer of it tells memoryview a wrong length
+    if codec == "lz4":
+        return _lz4_frame(memoryview(data))
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, _STREAMS[codec]) as stream:
         stream.write(data)
     return sink.getvalue()
+
+
+def _lz4_frame(data: memoryview) -> bytes:
+    """Blocks that do not depend on each other: Apache Kafka reads no others, and pyarrow's own frames have them."""
+    parts: list[bytes | memoryview] = [_LZ4_HEADER]
+    for start in range(0, len(data), _LZ4_BLOCK):
+        plain = data[start : start + _LZ4_BLOCK]
+        packed: bytes = pa.compress(plain, codec="lz4_raw", asbytes=True)
+        if len(packed) < len(plain):
+            parts += (len(packed).to_bytes(4, "little"), packed)
+        else:
+            parts += ((len(plain) | _LZ4_STORED).to_bytes(4, "little"), plain)
+    parts.append(bytes(4))
+    return b"".join(parts)
 
 
 def decompress(codec: Codec, data: Buffer, cap: int) -> Buffer:
