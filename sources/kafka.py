@@ -55,14 +55,15 @@ class KafkaSourceSettings(SourceSettings):
         description="Keep the member's place over a restart (group.instance.id); false: rebalance each time.",
     )
     session_timeout: Duration = Field(
-        default=45.0, ge=6, le=1800, description="Seconds without a heartbeat after which the partitions
-        go to others."
+        default=45.0,
+        ge=6,
+        le=1800,
+        description="Seconds without a heartbeat after which the partitions go to others.",
     )
     fetch_size: Size = Field(default=8 * 2**20, ge=1024, description="Bytes of one fetch.")
     on_gap: Literal["fail", "record"] = Field(
         default="fail",
-        description="When retention deleted rows before they were read: stop and say which, or record it
-        and go on.",
+        description="When retention deleted unread rows: stop and say which, or record the gap and go on.",
     )
 
     def needs_bootstrap(self) -> bool:
@@ -171,10 +172,15 @@ class KafkaSource:
         except OffsetOutOfRange as error:
             return self._out_of_range(error)
         except LogTruncated as error:
-            raise Halt(f"{error}: rows that were read are gone from the log; nothing was read past them") from error
+            raise Halt(
+                f"{error}: rows that were read are gone from the log; nothing was read past them"
+            ) from error
         except UnknownTopic as error:
             return self._topic_gone(error)
-        return self._batch(fetched) if fetched is not None else self._look_at_transactions()
+        if fetched is None:
+            self._look_at_transactions()
+            return None
+        return self._batch(fetched)
 
     def seek(self, partition: Partition, record: Record | None) -> None:
         place = TopicPartition(partition.name, partition.number)
@@ -273,13 +279,13 @@ class KafkaSource:
         partition = self._partitions[error.partition]
         if error.offset > error.log_end:
             raise Halt(
-                f"{error.partition}: offset {error.offset} is behind the log's end {error.log_end}: the topic lost rows that"
-                " were read; nothing was read past them"
+                f"{error.partition}: offset {error.offset} is behind the log's end {error.log_end}: the topic"
+                " lost rows that were read; nothing was read past them"
             ) from error
         if self._settings.on_gap == "fail":
             raise Halt(
-                f"{error.partition}: retention has deleted offsets {error.offset} to {error.log_start - 1} before they were"
-                " read; `on_gap: record` on the source writes that down and goes on"
+                f"{error.partition}: retention has deleted offsets {error.offset} to {error.log_start - 1}"
+                " before they were read; `on_gap: record` on the source writes that down and goes on"
             ) from error
         self._fetcher.seek(error.partition, error.log_start, topic_id=partition.id)
         return EventBatch(no_rows(), partition, Span(error.offset, error.log_start), gap=True)
@@ -306,8 +312,10 @@ class KafkaSource:
         }
         for place, (offset, since) in self._held_back.items():
             late = now - since > _HELD_BACK_AFTER
-            self._say(str(place), f"rows from offset {offset} on wait for an open transaction to end" if
-            late else None)
+            self._say(
+                str(place),
+                f"rows from offset {offset} on wait for an open transaction to end" if late else None,
+            )
 
     def _missing(self, names: Iterable[str]) -> None:
         for name in self._settings.topics:

@@ -105,10 +105,14 @@ ALL = Scope.ALL
 class Membership(Protocol):
     """A Kafka source's place in its group, as sinks need it. Called by sink threads; locks inside."""
 
-    group: str
-    generation: int
-    member_id: str
-    instance_id: str | None
+    @property
+    def group(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def member_id(self) -> str: ...
+    @property
+    def instance_id(self) -> str | None: ...
 
     def heartbeat(self) -> None:
         """Raises Fenced when this generation or member is no longer the group's."""

@@ -98,6 +98,16 @@ class Fetcher:
             for partition, reading in list(self._readings.items())
         }
 
+    def held_back(self) -> Mapping[TopicPartition, int]:
+        """Partitions read up to where an open transaction hides the rest, and the offset where it begins."""
+        return {
+            partition: reading.last_stable
+            for partition, reading in self._readings.items()
+            if self._isolation == "read_committed"
+            and reading.given >= reading.last_stable >= 0
+            and reading.last_stable < reading.high_watermark
+        }
+
     def poll(self, timeout: float) -> Fetched | None:
         """The next rows of some partition (each in its turn); None when nothing came within `timeout`
         seconds.
