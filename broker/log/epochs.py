@@ -33,17 +33,14 @@ class LeaderEpochs:
         return self.entries[-1][0] if self.entries else -1
 
     def assign(self, epoch: int, start: int) -> None:
-        """Notes that `epoch` writes from `start` on; durable when this returns. Older or equal epochs change nothing."""
+        """Notes that `epoch` writes from `start` on; durable when this returns. Older or equal epochs change nothing.
+
+        Epochs that began at or after `start` are dropped: their batches were cut.
+        """
         if epoch <= self.latest:
             return
         kept = [entry for entry in self.entries if entry[1] < start]
         self._store([*kept, (epoch, start)])
-
-    def cut_end(self, end: int) -> None:
-        """Drops epochs that began at or after `end`: their batches were cut."""
-        kept = [entry for entry in self.entries if entry[1] < end]
-        if len(kept) != len(self.entries):
-            self._store(kept)
 
     def cut_start(self, start: int) -> None:
         """Drops epochs that ended at or before `start`; the one that holds `start` now begins there."""

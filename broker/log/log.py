@@ -96,6 +96,9 @@ class PartitionLog:
         self._admin_lock = threading.RLock()
         self._failed: OSError | None = None
         self._closed = False
+        self._epochs = LeaderEpochs(directory, fs)
+        if self._epochs.found:
+            start = replace(start, newest_epoch=self._epochs.latest)
         recovered = recover(directory, fs, start, config.index_interval_bytes, clock.now_ms())
         self._take(recovered, start)
         self._start_epoch(recovered, start)
@@ -114,14 +117,12 @@ class PartitionLog:
             _log.warning("cut a torn tail", path=cut.path, position=cut.position, bytes=cut.bytes)
 
     def _start_epoch(self, recovered: Recovered, start: Start) -> None:
-        self._epochs = LeaderEpochs(self.directory, self._fs)
-        newest = self._epochs.latest
+        """An unclean start is a new epoch, noted in one step: a crash in between must not forget the old ones."""
         if not self._epochs.found:
             for epoch, offset in epochs_in(recovered):
                 self._epochs.assign(epoch, offset)
-            newest = self._epochs.latest
-        self._epochs.cut_end(self._leo)
-        if start.clean or newest < 0:
+        newest = self._epochs.latest
+        if (start.clean and not recovered.cuts) or newest < 0:
             self.leader_epoch = max(newest, 0)
         else:
             self.leader_epoch = newest + 1
@@ -143,6 +144,12 @@ class PartitionLog:
     def flushed(self) -> int:
         """Everything below it is fsynced."""
         return self._flushed
+
+    @property
+    def recovery_point(self) -> int:
+        """A start after a crash need scan nothing below it: rows and indexes are fsynced."""
+        with self._lock:
+            return min([self._flushed, *(segment.base for segment in self._unflushed)])
 
     @property
     def lso(self) -> int:
@@ -450,12 +457,14 @@ class PartitionLog:
                 if not self.config.compact or self._failed is not None or self._closed:
                     return False
                 unstable = self._producers.first_unstable()
-                upto = min(self._flushed, self._flushed if unstable is None else unstable)
+                upto = self.recovery_point if unstable is None else min(self.recovery_point, unstable)
                 candidates = settled(self._segments.all, upto, self.config, now_ms)
                 aborted = by_producer(entry for segment in self._segments.all for entry in segment.aborted)
                 producers = self._producers.copy()
             if not worth_compacting(candidates, self.cleaned, self.config):
                 return False
+            if self._marked is not None:
+                self._marked()  # holes are right only below a durable recovery point
             files = {segment: self._view(segment).file for segment in candidates}
             since = max(self.cleaned, self._log_start)
             latest, end = survey([(files[s], s.size) for s in candidates], aborted, since)

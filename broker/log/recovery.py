@@ -26,7 +26,8 @@ from tailrace.broker.log.names import (
 )
 from tailrace.broker.log.producers import Marker, Producers
 from tailrace.broker.log.segment import Segment, View, load_indexes
-from tailrace.broker.wire.batch import BatchHeader, read_control
+from tailrace.broker.wire.batch import BatchHeader
+from tailrace.broker.wire.control import read_control
 from tailrace.errors import Corrupt
 from tailrace.failpoint import failpoint
 from tailrace.fs import FileSystem
@@ -37,10 +38,11 @@ class Start:
     """What is known from elsewhere about a log that is opened; offsets.
 
     clean           the last stop was clean: nothing is scanned
-    recovery_point  everything below was fsynced
+    recovery_point  everything below was fsynced; so were the indexes of segments that end before it
     log_start       everything below was deleted by request or retention
     cleaned         compaction may have left holes between segments below it
     first           where an empty directory's log begins
+    newest_epoch    no batch has a newer leader epoch
     before_cut      called with (path, position, size) before bytes behind `position` are cut off; may raise Corrupt
     """
 
@@ -49,6 +51,7 @@ class Start:
     log_start: int = 0
     cleaned: int = 0
     first: int = 0
+    newest_epoch: int = 2**31 - 1
     before_cut: Callable[[str, int, int], None] | None = None
 
 
@@ -86,7 +89,7 @@ def recover(directory: str, fs: FileSystem, start: Start, interval: int, now_ms:
         trusted = min(trusted, bases[first_scanned])
     _restore_producers(result, fs, min(trusted, result.leo), now_ms)
     if unclean:
-        _make_durable(result, fs, directory, first_scanned)
+        _make_durable(result, fs, first_scanned)
     active = result.segments[-1]
     active.created_ms = min(now_ms, active.max_timestamp) if active.max_timestamp >= 0 else now_ms
     return result
@@ -120,7 +123,6 @@ def _sweep(directory: str, fs: FileSystem, start: Start) -> list[int]:
             removed = True
     if removed:
         failpoint("log.recover_swept")
-        fs.fsync_dir(directory)
     return kept
 
 
@@ -146,7 +148,6 @@ def finish_swap(directory: str, fs: FileSystem, base: int) -> None:
             failpoint("log.swap_unlinked")
     fs.rename(swap, file_path(directory, base, LOG))
     failpoint("log.swap_renamed")
-    fs.fsync_dir(directory)
 
 
 def _load_trusted(result: Recovered, fs: FileSystem, start: Start) -> tuple[int, int]:
@@ -160,7 +161,7 @@ def _load_trusted(result: Recovered, fs: FileSystem, start: Start) -> tuple[int,
         segment.size = os.path.getsize(segment.path(LOG))
     for i, segment in enumerate(segments):
         active = i == len(segments) - 1
-        if not start.clean and (active or segments[i + 1].base > start.recovery_point):
+        if not start.clean and (active or segments[i + 1].base >= start.recovery_point):
             return i, trusted
         if not _load_aborted(segment):
             trusted = min(trusted, segment.base)
@@ -210,6 +211,7 @@ def _scan(result: Recovered, fs: FileSystem, start: Start, first: int, interval:
     """Checks each batch from segment `first` on and cuts the log at the first that is bad, or does not follow."""
     segments = result.segments
     expected = segments[first].base
+    epoch = -1
     for i in range(first, len(segments)):
         segment = segments[i]
         if i > first and segment.base != expected and not _hole_is_right(segment.base, expected, start):
@@ -221,13 +223,13 @@ def _scan(result: Recovered, fs: FileSystem, start: Start, first: int, interval:
         segment.view = View(open_to_append(segment, fs), OffsetIndex(segment.base), TimeIndex(segment.base))
         segment.size = segment.since_index = 0
         segment.max_timestamp = segment.max_timestamp_offset = -1
-        limit = segments[i + 1].base if i + 1 < len(segments) else None
+        limit = segments[i + 1].base if i + 1 < len(segments) else segment.base + 2**31
         expected = max(segment.base, expected)
         for position, header, _ in scan.checked(segment.view.file.fd, 0, whole):
-            if header.base_offset < expected or (limit is not None and header.last_offset >= limit):
+            if not _follows(header, expected, epoch, limit, start):
                 break
             segment.note(header, position, interval)
-            expected = header.next_offset
+            expected, epoch = header.next_offset, header.leader_epoch
         result.scanned += 1
         if segment.size < whole:
             if start.before_cut is not None:
@@ -239,6 +241,12 @@ def _scan(result: Recovered, fs: FileSystem, start: Start, first: int, interval:
             _drop(result, fs, i + 1)
             break
     result.leo = expected
+
+
+def _follows(header: BatchHeader, expected: int, epoch: int, limit: int, start: Start) -> bool:
+    """Whether a batch may stand where it does. Offset and leader epoch lie outside the CRC, so they are checked here."""
+    in_order = header.base_offset == expected or _hole_is_right(header.base_offset, expected, start)
+    return in_order and header.last_offset < limit and epoch <= header.leader_epoch <= start.newest_epoch
 
 
 def _hole_is_right(base: int, expected: int, start: Start) -> bool:
@@ -301,8 +309,11 @@ def read_marker(data: bytes | memoryview, header: BatchHeader) -> Marker:
     )
 
 
-def _make_durable(result: Recovered, fs: FileSystem, directory: str, first: int) -> None:
-    """fsyncs what a scan kept, so that `flushed` is true, and the names, so that nothing cut comes back."""
+def _make_durable(result: Recovered, fs: FileSystem, first: int) -> None:
+    """fsyncs what a scan kept, so that `flushed` is true.
+
+    The names follow with the new leader epoch, which is noted in the same directory before anything is appended.
+    """
     for segment in result.segments[first:]:
         fs.fsync(segment.path(LOG))
         if segment is not result.segments[-1]:
@@ -310,8 +321,7 @@ def _make_durable(result: Recovered, fs: FileSystem, directory: str, first: int)
             segment.view = None
             for path in segment.index_files():
                 fs.fsync(path)
-    failpoint("log.recover_before_sync")
-    fs.fsync_dir(directory)
+    failpoint("log.recover_synced")
 
 
 def epochs_in(recovered: Recovered) -> list[tuple[int, int]]:

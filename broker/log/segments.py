@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import TypeVar
 
-from tailrace.broker.log.names import CLEANED, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP
+from tailrace.broker.log.names import CLEANED, INDEX, LOG, SEGMENT_SUFFIXES, SNAPSHOT, SWAP, TIME_INDEX
 from tailrace.broker.log.recovery import finish_swap
 from tailrace.broker.log.segment import Segment, View, Views
 from tailrace.failpoint import failpoint
-from tailrace.fs import FileSystem
+from tailrace.fs import FileSystem, write_atomically
 
 _TRIES = 10
 _T = TypeVar("_T")
@@ -70,7 +70,10 @@ class Segments:
         return self._views.get(segment, interval)
 
     def unlink(self, going: Sequence[Segment]) -> None:
-        """Forgets segments and deletes their files, each .log first; readers keep what they hold open."""
+        """Forgets the oldest segments and deletes their files, each .log first; readers keep what they hold open.
+
+        One by one, so that after a power cut none is missing between others.
+        """
         with self._lock:
             self._exchange([segment for segment in self.all if segment not in going])
         for segment in going:
@@ -79,7 +82,7 @@ class Segments:
                 if os.path.exists(segment.path(suffix)):
                     self._fs.unlink(segment.path(suffix))
                     failpoint("log.delete_unlinked")
-        self._fs.fsync_dir(self._directory)
+            self._fs.fsync_dir(self._directory)
 
     def swap(self, group: Sequence[Segment], fresh: Segment) -> None:
         """Puts a rewritten segment in the place of those it was made from: after any crash it is all or nothing."""
@@ -89,7 +92,10 @@ class Segments:
         with self._lock:
             self._generation += 1
             finish_swap(self._directory, self._fs, fresh.base)
-            fresh.write_indexes(self._fs)
+            assert fresh.view is not None
+            fresh.view.times.offer(fresh.max_timestamp, fresh.max_timestamp_offset)
+            write_atomically(self._fs, fresh.path(INDEX), bytes(fresh.view.offsets.data))
+            write_atomically(self._fs, fresh.path(TIME_INDEX), bytes(fresh.view.times.data))
             fresh.view = None
             at = self.all.index(group[0])
             self._exchange([*self.all[:at], fresh, *self.all[at + len(group) :]])

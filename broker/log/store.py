@@ -90,9 +90,7 @@ class LogStore:
         try:
             self._open()
         except BaseException:
-            for log in self._logs():
-                log.abandon()
-            self._directory_lock.release()
+            self.abandon()
             raise
 
     def _open(self) -> None:
@@ -109,17 +107,15 @@ class LogStore:
         for name, entry in self._catalogue.topics.items():
             logs = [self._open_log(name, n, entry, clean, marks) for n in range(entry.partitions)]
             self._publish(Topic(name, entry.id, dict(entry.config), tuple(logs)))
-        self._fs.fsync_dir(self.data_dir)
-        self.checkpoint()
+        self.checkpoint()  # which syncs the names in data_dir too: partitions made, the marker gone
 
     def _take_clean_marker(self) -> bool:
-        """Whether the last stop was clean; the marker is durably gone before anything is opened."""
+        """Whether the last stop was clean; the marker is gone before anything is opened."""
         path = os.path.join(self.data_dir, CLEAN_SHUTDOWN)
         self._was_clean = os.path.exists(path)
         if self._was_clean:
             self._fs.unlink(path)
             failpoint("store.open_marker_gone")
-            self._fs.fsync_dir(self.data_dir)
         return self._was_clean
 
     def _adopt(self, stored: Catalogue) -> Catalogue:
@@ -237,7 +233,7 @@ class LogStore:
         fresh: list[PartitionLog] = []
         try:
             for n in range(len(there), entry.partitions):
-                fresh.append(self._open_log(name, n, entry, True, marks))
+                fresh.append(self._open_log(name, n, entry, True, marks))  # noqa: PERF401 - undone one by one
         except OSError:
             self._undo_make(before, name, entry, fresh, len(there))
             raise
@@ -286,7 +282,6 @@ class LogStore:
                 log.abandon()
                 self._rename_going(log.directory)
                 failpoint("store.delete_renamed")
-            self._fs.fsync_dir(self.data_dir)
         self.checkpoint()
 
     def _store(self, changed: Catalogue) -> None:
@@ -346,16 +341,22 @@ class LogStore:
                 for n, log in enumerate(topic.partitions)
             }
             marks = {
-                checkpoints.RECOVERY_POINT: {key: log.flushed for key, log in logs.items()},
-                checkpoints.LOG_START: {
-                    key: log.log_start for key, log in logs.items() if log.log_start > log.bases[0]
-                },
+                checkpoints.RECOVERY_POINT: {key: log.recovery_point for key, log in logs.items()},
+                checkpoints.LOG_START: {key: log.log_start for key, log in logs.items() if log.log_start},
                 checkpoints.CLEANER: {key: log.cleaned for key, log in logs.items() if log.cleaned},
                 checkpoints.HIGH_WATERMARK: {key: log.hw for key, log in logs.items()},
             }
             for name, offsets in marks.items():
                 checkpoints.write(self._fs, self.data_dir, name, offsets)
                 failpoint("store.checkpoint_written")
+
+    def abandon(self) -> None:
+        """Lets go of everything without promising anything, as a crash would."""
+        for log in self._logs():
+            log.abandon()
+        if self._directory_lock is not None:
+            self._directory_lock.release()
+            self._directory_lock = None
 
     def close(self) -> None:
         """Closes every log; when all are on disk, leaves the marker that spares the next start its scan."""

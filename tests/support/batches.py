@@ -1,7 +1,8 @@
 """Small record batches for tests of the log: plain, idempotent, transactional, and markers."""
 
 from tailrace.broker.log.log import PartitionLog
-from tailrace.broker.wire.batch import BatchFields, Codec, control_batch
+from tailrace.broker.wire.batch import BatchFields, Codec
+from tailrace.broker.wire.control import control_batch
 from tailrace.broker.wire.reference import SimpleRecord, decode_simple, encode_simple
 
 NOW = 1_700_000_000_000

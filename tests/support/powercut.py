@@ -2,7 +2,7 @@
 
 Strictly by the contract of tailrace.fs: fsync keeps a file's bytes, fsync_dir keeps the names in a directory, and
 nothing else is kept. A cut may also leave *more* than that (a random part of what was not synced), because real
-disks do: torn tails, zeros where bytes should be, a prefix of the pending name changes.
+disks do: torn tails, zeros where bytes should be, some of the pending name changes.
 """
 
 import os
@@ -58,7 +58,7 @@ class PowerCutFileSystem:
         self.cut_at = cut_at
         self.dark = False
         self._leave_out = leave_out
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._real = LocalFileSystem()
         self._lock = threading.RLock()
         self._ids: dict[int, int] = {}
@@ -85,7 +85,7 @@ class PowerCutFileSystem:
                 self._step(True)
             except PowerCut:
                 view = memoryview(data).cast("B")
-                self._real.write(fd, view[: self._random.randint(0, view.nbytes)])
+                self._real.write(fd, view[: self.random.randint(0, view.nbytes)])
                 raise
             self._real.write(fd, data)
 
@@ -185,30 +185,29 @@ class PowerCutFileSystem:
     def _torn(self, durable: bytes, volatile: bytes) -> bytes:
         """What may be found of a file whose `durable` bytes were synced and that has `volatile` ones now."""
         if not volatile.startswith(durable):
-            return self._random.choice([durable, volatile])
+            return self.random.choice([durable, volatile])
         extra = bytearray(volatile[len(durable) :])
         if extra:
-            how = self._random.randrange(5)
+            how = self.random.randrange(5)
             if how == 0:
                 extra.clear()
             elif how == 1:
-                del extra[self._random.randrange(len(extra)) :]
+                del extra[self.random.randrange(len(extra)) :]
             elif how == 2:
-                start = self._random.randrange(len(extra))
+                start = self.random.randrange(len(extra))
                 extra[start:] = bytes(len(extra) - start)
             elif how == 3:
-                start = self._random.randrange(len(extra))
-                end = min(len(extra), start + self._random.choice([1, 16, 512]))
+                start = self.random.randrange(len(extra))
+                end = min(len(extra), start + self.random.choice([1, 16, 512]))
                 extra[start:end] = bytes(end - start)
         return durable + bytes(extra)
 
     def _apply_some(self) -> None:
-        groups = [change.group for change in self._pending]
-        cut = self._random.randint(0, len(self._pending))
-        while 0 < cut < len(groups) and groups[cut - 1] == groups[cut] != 0:
-            cut += 1
-        for change in self._pending[:cut]:
-            self._apply(change)
+        """Each pending change of names on its own, or not: nothing promises an order without fsync_dir."""
+        chosen: dict[int, bool] = {}
+        for change in self._pending:
+            if chosen.setdefault(change.group, self.random.random() < 0.5):
+                self._apply(change)
 
     def _volatile(self) -> dict[int, bytes]:
         found = {}
@@ -274,9 +273,12 @@ class PowerCutFileSystem:
     def _id(self, path: str) -> int:
         return self._ids[os.stat(path).st_ino]
 
-    def _note(self, path: str, inode: int | None, group: int = 0) -> None:
+    def _note(self, path: str, inode: int | None, group: int | None = None) -> None:
         if not self._ours(path):
             return
+        if group is None:
+            self._groups += 1
+            group = self._groups
         directory = self._ids[os.stat(os.path.dirname(path) or ".").st_ino]
         self._pending.append(_Name(directory, os.path.basename(path), inode, group))
 
