@@ -44,7 +44,7 @@ def create_topic(
     """True when it was made, False when it was there already. replication None: 3, or as many as there are
     brokers.
 
-    Returns when the cluster's metadata has it with a leader for each partition.
+    Returns when each of its partitions has a leader that serves it.
     """
 
     def create() -> bool:
@@ -64,12 +64,13 @@ def create_topic(
             raise_for(entry.error_code, f"creating topic {name!r}{f' ({message})' if message else ''}")
         return True
 
-    def wait_for_leaders() -> None:
-        if any(leader.node < 0 for leader in cluster.topic(name, fresh=True).partitions):
-            raise Retry(f"topic {name!r} has no leader for each of its partitions yet", after=0.2)
+    def serves() -> None:
+        # A broker that metadata names as leader may not know it yet: only it can say.
+        leaders = cluster.topic(name, fresh=True).partitions
+        list_offsets(cluster, [TopicPartition(name, number) for number in range(len(leaders))])
 
     made = cluster.patiently(create)
-    cluster.patiently(wait_for_leaders)
+    cluster.patiently(serves)
     return made
 
 

@@ -99,5 +99,5 @@ def error_for(code: int, place: str) -> TailraceError:
     if code in _FENCED:
         return Fenced(text)
     if is_retriable(code):
-        return Retry(text, after=0.5)
+        return Retry(text, after=0.2)
     return Refused(code, text)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
-from tailrace.broker.wire.decode import decode_fetch
 
 from tailrace.broker.client.admin import EARLIEST, ISOLATION_LEVELS, LATEST, Isolation, list_offsets
 from tailrace.broker.client.cluster import Cluster
@@ -18,6 +17,7 @@ from tailrace.broker.client.feed import Feed, Limits, Share, records_of
 from tailrace.broker.client.reading import Reading
 from tailrace.broker.client.topics import Leader, TopicPartition
 from tailrace.broker.client.versions import OFFSET_FOR_LEADER_EPOCH
+from tailrace.broker.wire.decode import decode_fetch
 from tailrace.broker.wire.errors import ErrorCode, is_retriable
 from tailrace.errors import Corrupt, Retry, TailraceError
 from tailrace.event import no_rows

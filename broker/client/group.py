@@ -160,7 +160,7 @@ class Group:
         finally:
             self._start_over()
 
-    def _join(self, until: float) -> None:  # noqa: ARG002 - one shape for all steps
+    def _join(self, until: float) -> None:
         # Patiently: the first member of a cluster's first group waits for the offsets topic to be made.
         node = self._cluster.patiently(lambda: self._cluster.coordinator("group", self._group))
         self._connection = self._cluster.connect(node)
@@ -232,7 +232,7 @@ class Group:
         self._heartbeats.begin(self._generation)
         return Joined(self._generation, partitions)
 
-    def _check_place(self, until: float) -> Left | None:  # noqa: ARG002 - one shape for all steps
+    def _check_place(self, until: float) -> Left | None:
         verdict = self._heartbeats.verdict()
         if verdict is Verdict.HOLDS and self._topics_changed():
             verdict = Verdict.REBALANCE
@@ -249,7 +249,7 @@ class Group:
             self._member_id = ""
         return Left(partitions, lost=True)
 
-    def _go(self, until: float) -> None:  # noqa: ARG002 - one shape for all steps
+    def _go(self, until: float) -> None:
         self._start_over()
 
     _STEPS: Mapping[_State, Callable[["Group", float], Joined | Left | None]] = {

@@ -67,6 +67,7 @@ class Outbox:
     unsent: int = 0
     _next_sequence: int = 0
     _failed: bool = False
+    _proven: bool = False
     _gathered: list[pa.RecordBatch] = field(default_factory=list)
     _gathered_size: int = 0
     _batches: deque[Batch] = field(default_factory=deque)
@@ -78,8 +79,13 @@ class Outbox:
 
     @property
     def ready(self) -> bool:
-        """True when a batch may be sent now."""
-        return self.unsent > 0 and not self._failed
+        """True when a batch may be sent now.
+
+        Until one has been taken, at first and after a failure, batches go one at a time: a leader that
+        refuses the first (it has only just become one) and takes the second knows no sequence yet that would
+        be out of order.
+        """
+        return self.unsent > 0 and not self._failed and (self._proven or not self.in_flight)
 
     def check(self, rows: pa.RecordBatch, sizes: Sizes) -> None:
         """RowTooLarge when a row alone makes a batch larger than the limit, after compression."""
@@ -115,7 +121,7 @@ class Outbox:
     def next_batch(self) -> Batch | None:
         """The batch to send now, encoded and within the limit; None when there is none, or answers must come
         first."""
-        if self._failed:
+        if not self.ready:
             return None
         while True:
             batch = next((b for b in self._batches if not b.sent), None)
@@ -135,13 +141,14 @@ class Outbox:
 
     def delivered(self, batch: Batch) -> None:
         self._batches.remove(batch)
+        self._proven = True
         self._answered()
 
     def failed(self, batch: Batch) -> None:
         """It goes again, once the answers still due have come."""
         batch.sent = False
         self.unsent += 1
-        self._failed = True
+        self._failed, self._proven = True, False
         self._answered()
 
     def is_first(self, batch: Batch) -> bool:

@@ -40,7 +40,8 @@ def compress(codec: Codec, data: Buffer) -> Buffer:
 
 
 def _lz4_frame(data: memoryview) -> bytes:
-    """Blocks that do not depend on each other: Apache Kafka reads no others, and pyarrow's own frames have them."""
+    """Blocks that do not depend on each other: Apache Kafka reads no others, and pyarrow's own frames have
+    them."""
     parts: list[bytes | memoryview] = [_LZ4_HEADER]
     for start in range(0, len(data), _LZ4_BLOCK):
         plain = data[start : start + _LZ4_BLOCK]

@@ -56,10 +56,20 @@ def test_small_rows_are_gathered_and_go_in_one_request_for_all_partitions(script
 
 
 def test_large_rows_are_cut_evenly_and_leave_at_once(scripted, producer):
-    producer.send(T0, numbered(0, 40, size=100))
-    scripted.wait_for(PRODUCE, 5)
+    producer.send(T0, numbered(0, 8, size=100))
     producer.flush()
-    assert sequences(scripted) == [(0, 8), (8, 8), (16, 8), (24, 8), (32, 8)]
+    producer.send(T0, numbered(8, 48, size=100))
+    scripted.wait_for(PRODUCE, 6)
+    producer.flush()
+    assert sequences(scripted) == [(0, 8), (8, 8), (16, 8), (24, 8), (32, 8), (40, 8)]
+
+
+def test_the_first_batch_of_a_partition_goes_alone(scripted, producer):
+    """A leader that refuses it and takes the second has no sequence yet to find the second out of order by."""
+    scripted.next_time(PRODUCE, refusing(ErrorCode.not_leader_or_follower))
+    producer.send(T0, numbered(0, 24, size=100))
+    producer.flush()
+    assert sequences(scripted) == [(0, 8), (0, 8), (8, 8), (16, 8)]
 
 
 def test_a_lost_answer_is_asked_for_again_with_the_same_sequences(scripted, producer):
@@ -157,11 +167,10 @@ def test_sequences_wrap_around(cluster, scripted, producer):
 
 
 def test_a_batch_that_the_broker_finds_too_large_is_split(scripted, producer):
-    too_large, out_of_order = ErrorCode.message_too_large, ErrorCode.out_of_order_sequence_number
-    scripted.next_time(PRODUCE, refusing(too_large), refusing(too_large), refusing(out_of_order))
+    scripted.next_time(PRODUCE, refusing(ErrorCode.message_too_large), refusing(ErrorCode.message_too_large))
     producer.send(T0, numbered(0, 8, size=100))
     producer.flush()
-    assert sequences(scripted) == [(0, 8), (0, 4), (4, 4), (0, 2), (2, 2), (4, 2), (6, 2)]
+    assert sequences(scripted) == [(0, 8), (0, 4), (0, 2), (2, 2), (4, 2), (6, 2)]
 
 
 def test_one_row_that_is_too_large_is_refused_and_nothing_of_the_send_is_taken(scripted, cluster):
