@@ -9,7 +9,8 @@ from tailrace.errors import Fenced, Halt, Retry, Rewind
 TIMES = 3
 WITHIN = 600.0
 """A sink fenced TIMES times in WITHIN seconds has a rival that will not go away."""
-LONGEST_PAUSE = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+"""Seconds that a sink waits after a setback; doubled after each that follows without a commit between."""
 
 
 class Fences:
@@ -37,7 +38,7 @@ class Fences:
                     f"{self._place}: fenced {TIMES} times within ten minutes; another process has the same name and state,"
                     f" stop one of the two: {error}"
                 )
-        return min(0.1 * 2.0 ** min(self._setbacks, 10), LONGEST_PAUSE)
+        return min(FIRST_PAUSE * 2.0 ** min(self._setbacks - 1, 10), LONGEST_PAUSE)
 
     def _rebalanced(self) -> bool:
         """True when the source lost its place in the group, and also when nobody can say (the broker is away)."""

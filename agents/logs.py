@@ -4,14 +4,18 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
 
-def log_to_stderr(level: str = "info") -> None:
-    """Sets up structlog, and sends what libraries log by `logging` the same way (warnings and worse)."""
-    number = logging.getLevelNamesMapping()[level.upper()]
+def log_to_stderr(**always: str) -> None:
+    """Sets up structlog, with `always` in every line; what libraries log by `logging` goes there too, from warnings on."""
+
+    def add(_: object, __: str, event: EventDict) -> EventDict:
+        return {**always, **event}
+
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            add,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -19,7 +23,7 @@ def log_to_stderr(level: str = "info") -> None:
                 key_order=["timestamp", "level", "event"], bool_as_flag=False
             ),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

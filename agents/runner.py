@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from tailrace.agents.wiring import WiredAgent
+from tailrace.agents.mailbox import Left
+from tailrace.agents.wiring import WiredAgent, WiredChannel
 from tailrace.clock import Clock
+from tailrace.component import Channel
 
 TICK = 0.05
 """Seconds between two looks at the loops."""
@@ -31,6 +33,7 @@ class Runner:
         self._clock = clock
         self._running: list[Future[Any]] = []
         self._settling: list[Future[bool]] = []
+        self._opened: list[Channel] = []
 
     def run(self, stop: threading.Event, shutdown_timeout: float) -> bool:
         """True when all that was read is committed; False when the time after `stop` was too short for it.
@@ -38,35 +41,54 @@ class Runner:
         Raises what a component failed with: Halt, Corrupt and ConfigError mean that a restart is no cure.
         """
         agent = self._agent
-        pool = ThreadPoolExecutor(len(agent.channels) + len(agent.sources) + len(agent.sinks), agent.name)
+        threads = len(agent.channels) + len(agent.sources) + len(agent.sinks)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=agent.name)
         try:
-            opening = [pool.submit(wired.patience, wired.channel.open) for wired in agent.channels]
-            self._running = opening
-            self._watch_until(lambda: stop.is_set() or all(future.done() for future in opening))
-            if not all(future.done() for future in opening):
-                return True  # nothing was read yet
-            loops = [loop.run for loop in agent.sinks] + [loop.run for loop in agent.sources]
-            self._running = [pool.submit(loop) for loop in loops]
-            self._watch_until(lambda: stop.is_set() or self._drained())
-            for source in agent.sources:
-                source.pause()
-            deadline = self._clock.monotonic() + shutdown_timeout
-            return self._watch_until(self._drained, deadline)
+            drained = self._run(pool, stop, shutdown_timeout)
         finally:
             agent.leave.set()
             wait(self._running, timeout=GOODBYE)
             pool.shutdown(wait=False)
-            for wired in agent.channels:
-                wired.channel.close()
+            for channel in self._opened:
+                channel.close()
+        self._raise_failures()
+        return drained
+
+    def _run(self, pool: ThreadPoolExecutor, stop: threading.Event, shutdown_timeout: float) -> bool:
+        agent = self._agent
+        self._running = [pool.submit(self._open, wired) for wired in agent.channels]
+        self._watch_until(lambda: stop.is_set() or len(self._opened) == len(agent.channels))
+        if stop.is_set():
+            return True  # nothing was read yet
+        loops = [loop.run for loop in agent.sinks] + [loop.run for loop in agent.sources]
+        self._running = [pool.submit(loop) for loop in loops]
+        self._watch_until(lambda: stop.is_set() or self._drained())
+        if not stop.is_set():
+            return True
+        for source in agent.sources:
+            source.pause()
+        return self._watch_until(self._drained, self._clock.monotonic() + shutdown_timeout)
+
+    def _open(self, wired: WiredChannel) -> None:
+        try:
+            wired.patience(wired.channel.open)
+        except Left:
+            return
+        self._opened.append(wired.channel)
 
     def _watch_until(self, condition: Callable[[], bool], deadline: float = float("inf")) -> bool:
         """True as soon as `condition` holds; False when `deadline` is over. Raises what a loop has failed with."""
         while not condition():
             if self._clock.monotonic() >= deadline:
                 return False
-            for ended in wait(self._running, TICK, FIRST_EXCEPTION).done:
-                ended.result()
+            wait(self._running, TICK, FIRST_EXCEPTION)
+            self._raise_failures()
         return True
+
+    def _raise_failures(self) -> None:
+        for future in self._running:
+            if future.done():
+                future.result()
 
     def _drained(self) -> bool:
         """No row is on its way: sources rest, channels are empty, sinks have committed, and none had to start over."""

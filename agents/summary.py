@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -76,9 +77,9 @@ _COLUMNS = ("agent", "rows read", "rows landed", "dead letters", "files written"
 
 def show(summary: Summary, console: Console) -> None:
     """The table, and under it what a person should know."""
-    table = Table(title=None, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "agent" else "right")
+        table.add_column(column, justify="left" if column == "agent" else "right", no_wrap=True)
     for name, agent in summary.agents.items():
         progress = agent.progress
         counts = (progress.rows_read, progress.rows_landed, progress.dead_letters, progress.files)

@@ -118,11 +118,10 @@ class Supervisor:
 
     def _shut_down(self, children: Children) -> None:
         """Agents first, all at once, then the broker that they commit to."""
-        patience = max(self._signals, 1)
         for agent in self._agents.values():
             agent.stop()
         children.run_until(
-            lambda: self._signals > patience or self._all_ended(),
+            lambda: self._signals > 1 or self._all_ended(),
             self._clock.monotonic() + self._pipeline.sections.shutdown_timeout,
             lambda now: self._view.show(self._agents, now),
         )
@@ -133,7 +132,7 @@ class Supervisor:
             broker = self._broker
             broker.stop()
             children.run_until(
-                lambda: self._signals > patience or broker.state == "ended",
+                lambda: self._signals > 1 or broker.state == "ended",
                 self._clock.monotonic() + BROKER_STOP,
             )
 

@@ -1,43 +1,20 @@
 """One agent's run with real threads: each row once, whatever its sinks do."""
 
 import threading
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tailrace.agents.patience import Patience
 from tailrace.agents.positions import KeptOrigins
 from tailrace.agents.runner import Runner
-from tailrace.agents.sink_loop import SinkLoop
-from tailrace.agents.source_loop import SourceLoop
-from tailrace.agents.target import SinkTarget
 from tailrace.agents.wiring import WiredAgent, WiredChannel
-from tailrace.clock import SystemClock
-from tailrace.component import Assigned, Revoked, Source
+from tailrace.component import Assigned, Revoked
 from tailrace.errors import Corrupt, Fenced, Halt, Retry, Rewind
-from tailrace.event import Record
-from tests.support.doubles import Numbers, Queue, Store, StoringSink, partition
-
-CLOCK = SystemClock()
-
-
-def agent(sources: list[Source], sinks: list[StoringSink], origins: KeptOrigins | None = None) -> WiredAgent:
-    """Every source into every sink, each sink with a channel of its own."""
-    leave = threading.Event()
-    channels = [Queue() for _ in sinks]
-    sink_loops = [
-        SinkLoop(f"sink{i}", sink, channel, durable=None, origins=origins, leave=leave, clock=CLOCK)
-        for i, (sink, channel) in enumerate(zip(sinks, channels, strict=True))
-    ]
-    source_loops = []
-    for i, source in enumerate(sources):
-        loop = SourceLoop(f"source{i}", source, leave, CLOCK)
-        for sink_loop, channel in zip(sink_loops, channels, strict=True):
-            loop.add(SinkTarget(loop, channel, sink_loop, leave))
-        source_loops.append(loop)
-    wired = [WiredChannel(channel, None, Patience("c", leave, CLOCK)) for channel in channels]
-    return WiredAgent("a", wired, source_loops, sink_loops, leave)
-
+from tailrace.event import Partition, Record
+from tests.support.doubles import Disk, Numbers, Queue, Store, StoringSink, partition
+from tests.support.agents import CLOCK, agent, agent_with_log
 
 def run(wired: WiredAgent, stop: threading.Event | None = None, timeout: float = 10) -> bool:
     return Runner(wired, CLOCK).run(stop or threading.Event(), timeout)
@@ -237,3 +214,114 @@ def test_a_batch_of_a_partition_that_was_never_assigned_is_refused() -> None:
     source.next[partition()] = 0
     with pytest.raises(Corrupt, match="not assigned"):
         run(agent([source], [StoringSink(Store())]))
+
+
+def test_through_a_durable_channel_each_row_is_stored_once() -> None:
+    store, disk = Store(), Disk()
+    sink = StoringSink(store)
+    sink.fail("write", Retry("away", 0.01), Rewind("gone"))
+    sink.fail("commit", Rewind("gone"), Fenced("gone"))
+    sink.fail("acquire", Retry("away", 0.01), Rewind("gone"))
+    one, two = Numbers([partition("a")], 100), Numbers([partition("b")], 60)
+    run(agent_with_log([one, two], disk, sink))
+    assert {p: sorted(rows) for p, rows in store.rows.items()} == {disk.stream: sorted([*range(100), *range(60)])}
+    assert one.told == {partition("a"): 100} and two.told == {partition("b"): 60}
+    assert disk.released == disk.batches[-1].span.end
+
+
+def test_what_a_durable_channel_has_is_not_read_again_and_what_the_sink_lacks_is_still_written() -> None:
+    store, disk = Store(), Disk()
+    broken = StoringSink(store, every=10**9)
+    broken.fail("commit", RuntimeError("the power went out"))
+    with pytest.raises(RuntimeError):
+        run(agent_with_log([Numbers([partition()], 50)], disk, broken))
+    assert store.rows == {} and disk.records == {partition(): Record(50, b"at 50")}
+    source = Numbers([partition()], 70)
+    run(agent_with_log([source], disk, StoringSink(store)))
+    assert source.seeks == [(partition(), Record(50, b"at 50"))]
+    assert store.rows == {disk.stream: list(range(70))}
+
+
+def test_what_the_very_last_commit_dropped_is_read_again_too() -> None:
+    store = Store()
+    sink = StoringSink(store, every=10**9)  # only the drain commits
+    sink.fail("commit", Rewind("gone"))
+    run(agent([Numbers([partition()], 100)], [sink]))
+    complete(store, 100, "p")
+
+
+def test_what_the_very_last_commit_of_a_durable_channel_dropped_is_written_again_too() -> None:
+    store, disk = Store(), Disk()
+    sink = StoringSink(store, every=10**9)
+    sink.fail("commit", Rewind("gone"))
+    run(agent_with_log([Numbers([partition()], 100)], disk, sink))
+    assert store.rows == {disk.stream: list(range(100))}
+
+
+def test_a_sink_that_others_took_further_does_not_make_the_source_skip_rows_of_its_neighbour() -> None:
+    ours, shared = Store(), Store()
+    steady, fenced = StoringSink(ours, every=1), StoringSink(shared, every=1)
+    commit = fenced.commit
+
+    def taken_over() -> dict[Partition, int]:
+        fenced.commit = commit  # type: ignore[method-assign]
+        shared.rows[partition()] = list(range(80))  # by the rival
+        shared.records[partition()] = Record(80)
+        fenced.open_batches = []
+        raise Fenced("a rival was here")
+
+    fenced.commit = taken_over  # type: ignore[method-assign, assignment]
+    run(agent([Numbers([partition()], 100)], [steady, fenced]))
+    assert ours.rows == shared.rows == {partition(): list(range(100))}
+
+
+def test_it_is_not_drained_when_a_source_was_woken_while_the_sinks_settled() -> None:
+    wired = agent([Numbers([partition()], 10)], [StoringSink(Store())])
+    source, sink = wired.sources[0], wired.sinks[0]
+    runner = Runner(wired, CLOCK)
+    answer: Future[bool] = Future()
+    sink.settle = lambda: answer  # type: ignore[method-assign]
+    source._rested_at = source._asked
+    assert not runner._drained()
+    source.rewind(source._targets[0])
+    answer.set_result(True)
+    assert not runner._drained()
+
+
+class Stubborn(Queue):
+    """Raises what it is given when it is opened."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def open(self) -> None:
+        raise self.error
+
+
+def test_a_channel_that_cannot_be_opened_fails_the_agent_before_anything_is_read() -> None:
+    source = Numbers([partition()], 10)
+    wired = agent([source], [StoringSink(Store())])
+    broken = WiredChannel(Stubborn(Corrupt("segment 7")), None, wired.channels[0].patience)
+    with pytest.raises(Corrupt, match="segment 7"):
+        run(replace(wired, channels=[*wired.channels, broken]))
+    assert source.opened_with is None
+    assert wired.channels[0].channel.closed  # type: ignore[attr-defined]
+
+
+def test_stop_is_heard_while_a_channel_cannot_be_opened_yet() -> None:
+    wired, stop = agent([Numbers([partition()], 10)], [StoringSink(Store())]), threading.Event()
+    waiting = WiredChannel(Stubborn(Retry("the disk is not mounted", 60)), None, wired.channels[0].patience)
+    threading.Timer(0.2, stop.set).start()
+    assert run(replace(wired, channels=[waiting]), stop)
+
+
+def test_what_fails_while_closing_is_not_hidden() -> None:
+    sink = StoringSink(Store())
+
+    def close() -> None:
+        raise RuntimeError("cannot close")
+
+    sink.close = close  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="cannot close"):
+        run(agent([Numbers([partition()], 10)], [sink]))

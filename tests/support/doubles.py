@@ -1,4 +1,4 @@
-"""Test doubles of the component contracts: a source of numbered rows, a bounded channel, and a sink with a store.
+"""Test doubles of the component contracts: a source of numbered rows, a channel, a log, and a sink with a store.
 
 Each does what its contract says and nothing else; faults are asked for by name.
 """
@@ -20,7 +20,9 @@ def partition(name: str = "p") -> Partition:
     return Partition("file", name, name=name)
 
 
-def batch(where: Partition, start: int, end: int, assignment: int = 0, state: bytes | None = None) -> EventBatch:
+def batch(
+    where: Partition, start: int, end: int, assignment: int = 0, state: bytes | None = None
+) -> EventBatch:
     """Rows whose body is their position."""
     positions = np.arange(start, end, dtype=np.int64)
     body = pa.array(positions).cast(pa.string()).cast(pa.binary())
@@ -123,6 +125,7 @@ class Store:
     """What outlives a sink: rows and records, changed together."""
 
     rows: dict[Partition, list[int]] = field(default_factory=dict)
+    """By partition, the numbers in the bodies of its rows."""
     records: dict[Partition, Record] = field(default_factory=dict)
 
 
@@ -170,7 +173,7 @@ class StoringSink:
         self._called("commit")
         committed = {}
         for b in self.open_batches:
-            self.store.rows.setdefault(b.partition, []).extend(b.rows.column("position").to_pylist())
+            self.store.rows.setdefault(b.partition, []).extend(map(int, b.rows.column("body").to_pylist()))
             self.store.records[b.partition] = Record(b.span.end, b.state)
             self.totals.rows += b.num_rows
             committed[b.partition] = b.span.end
@@ -190,3 +193,70 @@ class StoringSink:
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass
+class Disk:
+    """What outlives a durable channel."""
+
+    stream: Partition = Partition("stream", "s1", name="c")
+    batches: list[EventBatch] = field(default_factory=list)
+    records: dict[Partition, Record] = field(default_factory=dict)
+    released: int = 0
+
+
+class Log:
+    """A durable channel: rows get a new origin, its own offsets, and the record of their source in one append."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.partition = disk.stream
+        self._changed = threading.Condition()
+        self._next = 0
+
+    def open(self) -> None:
+        pass
+
+    def put(self, batch: EventBatch, timeout: float) -> bool:
+        with self._changed:
+            start = self.disk.batches[-1].span.end if self.disk.batches else 0
+            end = start + max(batch.num_rows, 1)
+            offsets = np.arange(start, start + batch.num_rows, dtype=np.int64)
+            rows = make_rows(batch.rows.column("body"), offsets, batch.rows.column("timestamp"))
+            self.disk.batches.append(EventBatch(rows, self.partition, Span(start, end)))
+            self.disk.records[batch.partition] = Record(batch.span.end, batch.state)
+            self._changed.notify_all()
+            return True
+
+    def _following(self) -> list[EventBatch]:
+        return [b for b in self.disk.batches if b.span.start >= self._next]
+
+    def take(self, timeout: float) -> EventBatch | None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._following()), timeout):
+                return None
+            taken = self._following()[0]
+            self._next = taken.span.end
+            return taken
+
+    def depth(self) -> tuple[int, int]:
+        with self._changed:
+            return sum(b.num_rows for b in self._following()), 0
+
+    def clear(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def committed(self) -> Mapping[Partition, Record]:
+        with self._changed:
+            return dict(self.disk.records)
+
+    def seek(self, record: Record | None) -> None:
+        with self._changed:
+            self._next = 0 if record is None else record.position
+
+    def release(self, position: int) -> None:
+        with self._changed:
+            self.disk.released = position
