@@ -30,7 +30,7 @@ class Mailbox:
         return answer
 
     def serve(self) -> None:
-        """Does what was asked so far. What a call raises, but for Declined, is the owner's own failure."""
+        """Does what was asked so far. What a call raises, but for Declined, is the owner's own trouble too."""
         while True:
             try:
                 call, answer = self._calls.get_nowait()
@@ -40,6 +40,9 @@ class Mailbox:
                 answer.set_result(call())
             except Declined as no:
                 answer.set_exception(no)
+            except BaseException as error:
+                answer.set_exception(error)
+                raise
 
 
 def answer_of(answer: Future[T], leave: threading.Event) -> T:

@@ -195,11 +195,11 @@ class SinkLoop:
         try:
             if not lost:
                 self._commit()
+            self.patience(self.sink.revoke, partitions, lost)
         except (Rewind, Fenced) as error:
             self._start_over(error)
-            lost = True
+            self.patience(self.sink.revoke, partitions, True)
         self._admission.revoke(partitions)
-        self.sink.revoke(partitions, lost)
 
     def _records(
         self, partitions: Collection[Partition] | Scope, membership: Membership | None

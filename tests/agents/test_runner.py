@@ -192,6 +192,27 @@ def test_revoked_partitions_are_committed_first_and_lost_ones_are_not() -> None:
     assert partition("b") not in store.rows
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_sink_that_starts_over_because_partitions_go_loses_nothing_of_the_others(lost: bool) -> None:
+    store = Store()
+    source = Numbers([partition("a"), partition("b")], 300)
+    sink = StoringSink(store, every=5)
+    sink.fail("revoke", Rewind("uncommitted rows were of b"))
+    original = source.read
+    turns = iter(range(1000))
+
+    def read(timeout: float) -> object:
+        if next(turns, 0) == 12:
+            source.changes.append(Revoked((partition("b"),), lost=lost))
+        return original(timeout)
+
+    source.read = read  # type: ignore[method-assign, assignment]
+    run(agent([source], [sink]))
+    assert store.rows[partition("a")] == list(range(300))
+    rows_of_b = store.rows.get(partition("b"), [])
+    assert rows_of_b == list(range(len(rows_of_b)))
+
+
 def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> None:
     store = Store()
     source = Numbers([partition()], 100)
