@@ -194,6 +194,7 @@ class Ledger:
                 return Answer.REFUSED
             failpoint("ledger.decide.before_commit")
             try:
+                failpoint("ledger.decide.commit_request")
                 transaction.commit()
                 failpoint("ledger.decide.commit_reply")
             except (DBAPIError, sqlite3.Error, OSError):

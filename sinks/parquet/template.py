@@ -13,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 from tailrace.sinks.stores.select import Location, parse_location
 
 MISSING = "__HIVE_DEFAULT_PARTITION__"
-"""What stands for a header that is missing or empty; Hive, Spark and DuckDB read it as NULL."""
+"""Stands for a header that is missing or empty, behind a `key=`: Hive, Spark and DuckDB read it as NULL."""
+_MISSING_ELSEWHERE = "~missing"
+"""The same where no key is in front: names that begin with `_` are hidden from those readers."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999
@@ -80,7 +82,10 @@ class Template:
         ms: since the epoch, 0 to LAST_MS.
         """
         moment = EPOCH + timedelta(milliseconds=ms)
-        text = "".join(_write(piece, moment, values) for piece in self.pieces)
+        text = ""
+        for piece in self.pieces:
+            written = _write(piece, moment, values)
+            text += _MISSING_ELSEWHERE if written == MISSING and not text.endswith("=") else written
         return "/".join(_bounded(segment) for segment in text.split("/"))
 
 

@@ -98,9 +98,10 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read(self, path: str, limit: int) -> bytes | None:
+    def read(self, path: str, limit: int, offset: int = 0) -> bytes | None:
         try:
             with open(path, "rb") as file:
+                file.seek(offset)
                 return file.read(limit)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -178,6 +179,7 @@ class LocalStaging:
 
     def write(self, data: memoryview) -> None:
         try:
+            failpoint("store.local.write")
             self._fs.write(self._fd, data)
         except OSError as error:
             raise Spoiled(error.errno, f"{self._path}: {error.strerror}") from error

@@ -97,8 +97,8 @@ class Store(Protocol):
         """What is in a directory, sorted by name; [] when it is not there."""
         ...
 
-    def read(self, path: str, limit: int) -> bytes | None:
-        """The first `limit` bytes of a file; None when it is not there."""
+    def read(self, path: str, limit: int, offset: int = 0) -> bytes | None:
+        """At most `limit` bytes of a file, from `offset` on; None when it is not there."""
         ...
 
     def create(self, path: str, data: bytes) -> bool:

@@ -53,8 +53,6 @@ class WebHdfsStore:
 
     def open(self, root: str) -> None:
         self._fs.mkdir(str(self._spool))
-        for left in self._spool.iterdir():  # a dead predecessor's; nobody else spools here
-            self._fs.unlink(str(left))
         self._call("MKDIRS", root, lambda: self._client.makedirs(root))
 
     def stage(self, path: str) -> "WebHdfsStaging":
@@ -102,9 +100,9 @@ class WebHdfsStore:
             key=lambda entry: entry.name,
         )
 
-    def read(self, path: str, limit: int) -> bytes | None:
+    def read(self, path: str, limit: int, offset: int = 0) -> bytes | None:
         def fetch() -> bytes:
-            with self._client.read(path, length=limit) as reader:
+            with self._client.read(path, offset=offset, length=limit) as reader:
                 return bytes(reader.read())
 
         return self._absent_is_none("OPEN", path, fetch)
@@ -161,23 +159,27 @@ class WebHdfsStore:
 
 
 class WebHdfsStaging:
-    """See `Staging`. Each try of an upload has a path of its own: a broken one is garbage, not in the way."""
+    """See `Staging`. Each try of an upload has a path of its own: a broken one is garbage, not in the way.
+
+    The spool file loses its name as soon as it is open: whatever becomes of us, nothing is left of it.
+    """
 
     def __init__(self, store: WebHdfsStore, fs: FileSystem, spool: str, path: str) -> None:
         self._store = store
         self._fs = fs
-        self._spool = spool
         self._path = path
         self._tries = 0
         self._sealed: Sealed | None = None
         self.size = 0
-        self._fd = fs.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._fd = fs.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fs.unlink(spool)
 
     def write(self, data: memoryview) -> None:
         try:
+            failpoint("store.webhdfs.write")
             self._fs.write(self._fd, data)
         except OSError as error:
-            raise Spoiled(error.errno, f"{self._spool}: {error.strerror}") from error
+            raise Spoiled(error.errno, f"spool of {self._path}: {error.strerror}") from error
         self.size += data.nbytes
 
     def seal(self) -> Sealed:
@@ -205,13 +207,10 @@ class WebHdfsStaging:
                 self._store.remove(self._path if number == 0 else f"{self._path}.{number}")
 
     def _chunks(self) -> Iterator[bytes]:
-        with open(self._spool, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        for at in range(0, self.size, _CHUNK):
+            yield os.pread(self._fd, _CHUNK, at)
 
     def _let_go(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            with contextlib.suppress(OSError):
-                self._fs.unlink(self._spool)
