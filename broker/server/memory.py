@@ -6,6 +6,9 @@ A request larger than the whole budget is let in when nothing else is. Waiting i
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+_LARGEST_IDLE = 8
+"""An idle buffer is at most this part of the budget: a rare large request is not worth keeping memory for."""
+
 
 class Memory:
     """Leases are by owner, any hashable object. All methods belong to the event loop."""
@@ -49,9 +52,10 @@ class Memory:
     def keep_idle(self, owner: object, size: int, drop: Callable[[], None]) -> bool:
         """Keeps `size` leased bytes as a buffer for reuse, until somebody needs them (then `drop`).
 
-        False when somebody waits already: nothing was changed, give them back.
+        False when somebody waits already, or they are a large part of all: nothing was changed, give them
+        back.
         """
-        if self._waiting:
+        if self._waiting or size > self._limit // _LARGEST_IDLE:
             return False
         self._idle[owner] = size, drop
         return True

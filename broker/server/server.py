@@ -1,11 +1,12 @@
 """The listening side: accepts connections within their limit, sweeps those that hold memory and do not
 move, stops.
 
-What a broker holds for its clients is bounded by MEMORY, whatever their number and whatever they do.
+What a broker holds for its clients is bounded by Limits, whatever their number and whatever they do.
 """
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,25 +17,36 @@ from tailrace.broker.server.inbox import SCRATCH
 from tailrace.broker.server.memory import Memory
 
 _log = structlog.get_logger("tailrace.broker")
-MEMORY = 48 << 20
-"""Bytes for requests on their way in and answers on their way out, of all connections."""
-_IDLE = 600.0
-"""Seconds without a byte after which a connection is closed (Kafka's connections.max.idle.ms)."""
-_STUCK = 60.0
-"""Seconds that a half-sent request or an answer nobody takes may wait."""
-_STUCK_WHEN_SCARCE = 5.0
-_SWEEP = 1.0
-_GRACE = 2.0
-"""Seconds for the last answers when the server stops."""
+_BETWEEN_WARNINGS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may hold, and for how long; seconds and bytes."""
+
+    memory: int = 48 << 20
+    """Requests on their way in and answers on their way out, of all connections."""
+    idle: float = 600.0
+    """Without a byte, after which a connection is closed (Kafka's connections.max.idle.ms)."""
+    stuck: float = 60.0
+    """That a half-sent request, or an answer nobody takes, may stand still."""
+    stuck_when_scarce: float = 5.0
+    """The same while others wait for the memory."""
+    sweep: float = 1.0
+    grace: float = 2.0
+    """For the last answers when the server stops."""
 
 
 class Server:
     """All methods belong to the event loop."""
 
-    def __init__(self, broker: Broker, table: Mapping[int, Registration]) -> None:
+    def __init__(
+        self, broker: Broker, table: Mapping[int, Registration], limits: Limits | None = None
+    ) -> None:
         self._broker = broker
         self._table = table
-        self._memory = Memory(MEMORY)
+        self._limits = limits or Limits()
+        self._memory = Memory(self._limits.memory)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._connections: set[Connection] = set()
         self._count = 0
@@ -57,7 +69,7 @@ class Server:
     def _accept(self) -> asyncio.BaseProtocol:
         if len(self._connections) >= self._broker.settings.max_connections:
             now = asyncio.get_running_loop().time()
-            if now - self._refused_at > _IDLE / 10:
+            if now - self._refused_at > _BETWEEN_WARNINGS:
                 self._refused_at = now
                 _log.warning("too many connections", limit=self._broker.settings.max_connections)
             return _Refused()
@@ -69,12 +81,13 @@ class Server:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_SWEEP)
+            await asyncio.sleep(self._limits.sweep)
             now = loop.time()
-            patience = _STUCK_WHEN_SCARCE if self._memory.scarce else _STUCK
+            limits = self._limits
+            patience = limits.stuck_when_scarce if self._memory.scarce else limits.stuck
             for connection in list(self._connections):
                 still = now - connection.moved_at
-                if still > _IDLE or (connection.stuck and still > patience):
+                if still > limits.idle or (connection.stuck and still > patience):
                     connection.abort()
 
     async def stop(self) -> None:
@@ -85,7 +98,7 @@ class Server:
         self._listener.close()
         for connection in list(self._connections):
             connection.stop()
-        deadline = asyncio.get_running_loop().time() + _GRACE
+        deadline = asyncio.get_running_loop().time() + self._limits.grace
         while self._connections and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         for connection in list(self._connections):

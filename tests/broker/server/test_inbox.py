@@ -112,17 +112,18 @@ def test_a_large_frame_waits_for_memory_and_is_whole_afterwards() -> None:
 
 
 def test_a_buffer_kept_for_reuse_is_given_up_when_another_connection_needs_it() -> None:
-    memory = Memory(1 << 20)
+    memory = Memory(8 << 20)
+    assert memory.lease("others", 7 << 20, lambda: None)
     first, second = an_inbox(memory), an_inbox(memory)
     for _ in range(3):
         assert feed(first, frame(700_000), 1 << 20) == [frame(700_000)[4:]]
-    assert memory.used == 700_004
+    assert memory.used == (7 << 20) + 700_004
     assert feed(second, frame(800_000, fill=1), 1 << 20) == [frame(800_000, fill=1)[4:]]
-    assert memory.used == 800_004
+    assert memory.used == (7 << 20) + 800_004
     assert feed(first, frame(700_000, fill=2), 1 << 20) == [frame(700_000, fill=2)[4:]]
     first.close()
     second.close()
-    assert memory.used == 0
+    assert memory.used == 7 << 20
 
 
 def test_parked_bytes_survive_the_scratch_being_used_by_others() -> None:

@@ -28,37 +28,45 @@ def test_what_is_larger_than_the_whole_budget_is_let_in_alone() -> None:
 def test_idle_buffers_are_dropped_oldest_first_when_somebody_needs_the_room() -> None:
     memory, dropped = Memory(100), []
     for owner in ("a", "b"):
-        assert memory.lease(owner, 40, lambda: None)
-        assert memory.keep_idle(owner, 40, lambda owner=owner: dropped.append(owner))
-    assert memory.lease("c", 50, lambda: None)
+        assert memory.lease(owner, 10, lambda: None)
+        assert memory.keep_idle(owner, 10, lambda owner=owner: dropped.append(owner))
+    assert memory.lease("c", 90, lambda: None)
     assert dropped == ["a"]
     memory.reuse("b")
-    assert not memory.lease("d", 60, lambda: None)
+    assert not memory.lease("d", 1, lambda: None)
     assert dropped == ["a"]
+
+
+def test_a_buffer_that_is_a_large_part_of_the_budget_is_not_kept() -> None:
+    memory = Memory(100)
+    assert memory.lease("a", 50, lambda: None)
+    assert not memory.keep_idle("a", 50, lambda: None)
 
 
 def test_nothing_is_kept_idle_while_somebody_waits() -> None:
     memory, granted = Memory(100), []
-    assert memory.lease("a", 80, lambda: None)
-    assert not memory.lease("b", 80, lambda: granted.append("b"))
-    assert not memory.keep_idle("a", 80, lambda: None)
-    memory.release(80)
+    assert memory.lease("a", 10, lambda: None)
+    assert not memory.lease("b", 95, lambda: granted.append("b"))
+    assert not memory.keep_idle("a", 10, lambda: None)
+    memory.release(10)
     assert granted == ["b"]
 
 
 def test_an_owner_that_is_gone_leaves_the_queue_and_its_idle_buffer() -> None:
     memory, granted = Memory(100), []
-    assert memory.lease("a", 60, lambda: None)
-    assert memory.keep_idle("a", 60, lambda: None)
-    assert memory.lease("b", 40, lambda: None)
+    assert memory.lease("a", 10, lambda: None)
+    assert memory.keep_idle("a", 10, lambda: None)
+    assert memory.lease("b", 80, lambda: None)
     memory.reuse("a")
     assert not memory.lease("c", 30, lambda: granted.append("c"))
-    assert not memory.lease("d", 30, lambda: granted.append("d"))
+    assert not memory.lease("d", 15, lambda: granted.append("d"))
     memory.forget("c")
-    memory.release(60)
+    assert granted == []
+    memory.release(10)
     assert granted == ["d"]
-    memory.forget("b")
-    memory.release(40)
-    memory.release(30)
+    assert memory.keep_idle("d", 12, lambda: None)
+    memory.forget("d")
+    memory.release(80)
+    memory.release(3)
     assert memory.used == 0
     assert not memory.scarce
