@@ -15,8 +15,8 @@ from tailrace.errors import Locked
 State = Literal["new", "up", "down", "ended", "elsewhere"]
 BROKER_STOP = 10.0
 """Seconds that it is given to close its logs."""
-LOCKED, REFUSED = 75, 78
-"""Its exit statuses: another broker has the data directory; its settings or its data directory cannot be used."""
+LOCKED, REFUSED = 75, (65, 78)
+"""Its exit statuses: its data directory or address is in use; its settings or its data directory cannot be used."""
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared with, not bound to
 
 
@@ -96,7 +96,7 @@ class BrokerProcess:
             self.state, self.address = "elsewhere", _reachable(self._settings.listen)
         elif status == LOCKED and not self.address:
             raise Locked(f"{self._settings.data_dir} is in use by another broker")
-        elif status == REFUSED:
+        elif status in REFUSED:
             raise BrokerRefused
         else:
             delay = self._backoff.after_failure(now - self._started_at, got_on=self._serves)

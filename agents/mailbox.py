@@ -40,6 +40,8 @@ class Mailbox:
                 answer.set_result(call())
             except Declined as no:
                 answer.set_exception(no)
+            except Left:
+                raise  # the asker leaves by itself
             except BaseException as error:
                 answer.set_exception(error)
                 raise
