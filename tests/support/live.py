@@ -25,7 +25,7 @@ restart: {{initial: 100ms, max: 1s}}
 agents:
   collect:
     sources:
-      files: {{type: tail, files: ["{root}/logs/*.log"], rescan: 1s, channels: [c]}}
+      files: {{type: tail, files: ["{root}/logs/*.log*"], rescan: 1s, channels: [c]}}
     channels:
       c: {{type: {channel}}}
     sinks:
