@@ -71,7 +71,7 @@ def run(file: File, once: Once = False, agent: Agent = None, as_json: Json = Fal
     if as_json:
         typer.echo(json.dumps(summary.to_json()))
     elif once:
-        show(summary, Console())
+        show(summary, Console(width=None if sys.stdout.isatty() else 100))
     raise typer.Exit(summary.status)
 
 
