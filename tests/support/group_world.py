@@ -1,4 +1,4 @@
-"""A group coordinator with its log as a list: append, lose, replay. What the transcripts and random histories drive."""
+"""A group coordinator with its log as a list: what the transcripts and the random histories drive."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class GroupWorld:
     """`answers` are (ticket, answer) of everything that was told, in order; a crash loses what waits."""
 
     limits: GroupLimits = field(default_factory=GroupLimits)
-    now: Moment = Moment(1_700_000_000_000, 0)
+    now: Moment = field(default_factory=lambda: Moment(1_700_000_000_000, 0))
     log: list[Entry] = field(default_factory=list)
     answers: list[tuple[Any, Any]] = field(default_factory=list)
     fail_next: bool = False

@@ -1,4 +1,4 @@
-"""Replays a transcript: commands at the margin, what they must print indented below. One small language, one runner.
+"""Replays a transcript: commands at the margin, what they must print indented below.
 
     join a [id=M] [instance=I] [protocols=range,rr] [session=MS] [rebalance=MS] [version=9] [type=consumer]
     sync a id=M gen=N [assign=M:text,M:text] [instance=I]
@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from itertools import count
 
 from tailrace.broker.coordinator.commit import CommitRequest
-from tailrace.broker.coordinator.group_messages import Joined, JoinRequest, LeaveRequest, Left, Synced, SyncRequest
+from tailrace.broker.coordinator.group_messages import (
+    Joined,
+    JoinRequest,
+    LeaveRequest,
+    Left,
+    Synced,
+    SyncRequest,
+)
 from tailrace.broker.wire.coordinator_records import (
     GroupMetadataValue,
     OffsetCommitKey,
@@ -63,7 +70,7 @@ class GroupTranscript:
         client = plain[0]
         self.world.join(
             JoinRequest(
-                GROUP if "group" not in options else options["group"],
+                options.get("group", GROUP),
                 options.get("id", ""),
                 options.get("instance"),
                 client,
@@ -71,7 +78,9 @@ class GroupTranscript:
                 int(options.get("session", 10_000)),
                 int(options.get("rebalance", 60_000)),
                 options.get("type", "consumer"),
-                tuple((p, f"{client}/{p}".encode()) for p in options.get("protocols", "range").split(",") if p),
+                tuple(
+                    (p, f"{client}/{p}".encode()) for p in options.get("protocols", "range").split(",") if p
+                ),
                 "" if "id" in options else f"{client}-{next(self._serial)}",
                 needs_known_id=version >= 4,
                 can_skip_assignment=version >= 9,
@@ -104,10 +113,17 @@ class GroupTranscript:
 
     def _commit(self, plain: list[str], options: dict[str, str]) -> Iterator[str]:
         names = {"id", "gen", "instance", "producer", "metadata"}
-        offsets = {_place(k): (int(v), -1, options.get("metadata", "")) for k, v in options.items() if k not in names}
+        offsets = {
+            _place(k): (int(v), -1, options.get("metadata", "")) for k, v in options.items() if k not in names
+        }
         producer = (int(options["producer"]), 0) if "producer" in options else None
         request = CommitRequest(
-            GROUP, options.get("id", ""), options.get("instance"), int(options.get("gen", -1)), offsets, producer
+            GROUP,
+            options.get("id", ""),
+            options.get("instance"),
+            int(options.get("gen", -1)),
+            offsets,
+            producer,
         )
         for (topic, partition), error in self.world.commit(request).items():
             yield f"{topic}-{partition}: {error.name.upper()}"
@@ -115,7 +131,11 @@ class GroupTranscript:
     def _fetch(self, plain: list[str], options: dict[str, str]) -> Iterator[str]:
         stable = "stable" in plain
         for (topic, partition), a in self.world.coordinator.fetch(GROUP, None, require_stable=stable):
-            yield f"{topic}-{partition}: {a.offset}" if a.error is ErrorCode.none else f"{topic}-{partition}: {_name(a.error)}"
+            yield (
+                f"{topic}-{partition}: {a.offset}"
+                if a.error is ErrorCode.none
+                else f"{topic}-{partition}: {_name(a.error)}"
+            )
 
     def _marker(self, plain: list[str], options: dict[str, str]) -> None:
         self.world.end_transaction(int(plain[0]), commit=plain[1] == "commit")
@@ -137,7 +157,8 @@ class GroupTranscript:
 
     def _state(self, plain: list[str], options: dict[str, str]) -> Iterator[str]:
         group = self.world.coordinator.group(GROUP)
-        yield f"{group.state.value} gen={group.generation} leader={group.leader} members={','.join(group.members)}"
+        members = ",".join(group.members)
+        yield f"{group.state.value} gen={group.generation} leader={group.leader} members={members}"
 
 
 def describe_entry(entry: Entry) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Random histories of groups: clients that stall and come back, lost and late messages, full disks, crashes.
 
-Whatever the order, a generation has one assignment, a partition one owner in it, and what an owner of an older
-generation commits is refused once a newer one is out. When the faults end, the group becomes stable.
+Whatever the order, a generation has one assignment, a partition one owner in it, and what an owner of an
+older generation commits is refused once a newer one is out. When the faults end, the group becomes stable.
 """
 
 import random
@@ -39,7 +39,8 @@ class History:
         self.random = random.Random(seed)
         self.world = GroupWorld()
         self.clients = [
-            Client(f"c{i}", self.random.choice([None, None, f"i{i}"]), self.random.choice([3, 5, 9])) for i in range(4)
+            Client(f"c{i}", self.random.choice([None, None, f"i{i}"]), self.random.choice([3, 5, 9]))
+            for i in range(4)
         ]
         # A second life of the same static member, to be fenced or to fence.
         self.clients.append(Client("twin", self.clients[0].instance or "i0", 9))
@@ -100,7 +101,10 @@ class History:
         if client.phase == "joined-leader" or client.phase == "joined":
             self.send("sync", client)
         elif client.phase == "member":
-            self.send(self.random.choices(["heartbeat", "commit", "leave"], [5, 5, 1 if self.faults else 0])[0], client)
+            self.send(
+                self.random.choices(["heartbeat", "commit", "leave"], [5, 5, 1 if self.faults else 0])[0],
+                client,
+            )
         else:
             self.send("join", client)
 
@@ -130,9 +134,19 @@ class History:
             self.tickets[ticket] = client
             protocols = (("range", client.name.encode()), ("rr", b""))
             request = JoinRequest(
-                "g", member_id, client.instance, client.name, "/127.0.0.1", 10_000, 20_000, "consumer", protocols,
-                f"{client.name}-{ticket}", client.version >= 4, client.version >= 9,
-            )  # fmt: skip
+                "g",
+                member_id,
+                client.instance,
+                client.name,
+                "/127.0.0.1",
+                10_000,
+                20_000,
+                "consumer",
+                protocols,
+                f"{client.name}-{ticket}",
+                client.version >= 4,
+                client.version >= 9,
+            )
             self.world.join(request, ticket)
         elif verb == "sync":
             self.tickets[ticket] = client
@@ -155,7 +169,9 @@ class History:
         for place, error in errors.items():
             if error is ErrorCode.none:
                 assert generation >= self.newest, "a zombie's commit was accepted"
-                assert self.owners[generation, place[1]] == member_id, "somebody else's partition was committed"
+                assert self.owners[generation, place[1]] == member_id, (
+                    "somebody else's partition was committed"
+                )
                 self.committed[place] = places[place][0]
             elif member_id == client.member_id:
                 self.react(client, error)

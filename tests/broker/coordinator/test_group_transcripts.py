@@ -1,4 +1,4 @@
-"""The rules of groups, each file of transcripts/ one of them."""
+"""The rules of groups, each file of group_transcripts/ one of them."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.broker.coordinator.group_transcript import GroupTranscript
 
-TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+TRANSCRIPTS = sorted((Path(__file__).parent / "group_transcripts").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
