@@ -27,6 +27,8 @@ _LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL = 0x10
 _CONTROL = 0x20
 
+_LARGEST = 2**63 - 1
+_MAGIC = 16
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 
 
@@ -100,10 +102,14 @@ def read_header(buf: bytes | bytearray | memoryview, at: int = 0) -> BatchHeader
         raise Corrupt(f"record batch at byte {at}: magic {header.magic} is not supported, only 2")
     if header.length < HEADER_SIZE - LENGTH_END:
         raise Corrupt(f"record batch at byte {at}: length {header.length} is less than a header")
+    if not 0 <= header.base_offset <= _LARGEST - header.last_offset_delta:
+        raise Corrupt(f"record batch at byte {at}: base offset {header.base_offset} cannot be")
     if header.count < 0 or header.last_offset_delta < 0 or header.count > header.last_offset_delta + 1:
         raise Corrupt(
-            f"record batch at byte {at}: {header.count} records, the last with delta {header.last_offset_delta}"
+            f"record batch at byte {at}: {header.count} records, the last delta {header.last_offset_delta}"
         )
+    if not header.count and header.size > HEADER_SIZE:
+        raise Corrupt(f"record batch at byte {at}: no records, in {header.size - HEADER_SIZE} bytes")
     if header.attributes & _CODEC_MASK >= len(CODECS):
         raise Corrupt(f"record batch at byte {at}: unknown codec {header.attributes & _CODEC_MASK}")
     return header
@@ -122,7 +128,10 @@ def check_batch(buf: bytes | bytearray | memoryview, at: int = 0) -> BatchHeader
 
 
 def headers(buf: bytes | bytearray | memoryview) -> Iterator[tuple[int, BatchHeader]]:
-    """(byte, header) of each whole batch; ends before a partial one at the tail, as a fetch may have."""
+    """(byte, header) of each whole batch; ends before a partial one at the tail, as a fetch may have.
+
+    Corrupt for anything but magic 2, whole or not (messages of magic 0 and 1 may be shorter than a header).
+    """
     at = 0
     while len(buf) - at >= HEADER_SIZE:
         header = read_header(buf, at)
@@ -130,6 +139,8 @@ def headers(buf: bytes | bytearray | memoryview) -> Iterator[tuple[int, BatchHea
             return
         yield at, header
         at += header.size
+    if len(buf) - at > _MAGIC and buf[at + _MAGIC] != 2:
+        raise Corrupt(f"record batch at byte {at}: magic {buf[at + _MAGIC]} is not supported, only 2")
 
 
 def stamp(buf: bytearray | memoryview, at: int, base_offset: int, leader_epoch: int) -> None:

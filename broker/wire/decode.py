@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tailrace.broker.wire import views
 from tailrace.broker.wire.batch import HEADER_SIZE, AbortedTxn, BatchHeader, check_batch, headers
 from tailrace.broker.wire.boundaries import record_starts
 from tailrace.broker.wire.compression import decompress
@@ -18,6 +17,7 @@ from tailrace.broker.wire.control import ABORT, read_control
 from tailrace.broker.wire.header_columns import header_column
 from tailrace.broker.wire.reference import SimpleRecord, decode_section
 from tailrace.broker.wire.varint import I64, Loads, WideVarint
+from tailrace.broker.wire.views import Ranges, gathered
 from tailrace.errors import Corrupt
 from tailrace.event import HEADERS, TIMESTAMP, make_rows
 
@@ -177,7 +177,7 @@ def _values(arena: npt.NDArray[np.uint8], buffer: pa.Buffer, starts: I64, sizes:
     if int(sizes.min()) < 0:
         valid = pa.array(sizes >= 0).buffers()[1]
         sizes = np.maximum(sizes, 0)
-    return views.cast_to_binary(views.of_ranges(arena, starts, sizes, 0), [buffer], valid)
+    return gathered(Ranges(arena, buffer, starts, sizes), valid)
 
 
 def _offsets(sections: Sequence[_Section], counts: I64, delta: I64) -> I64:
@@ -194,4 +194,8 @@ def _times(sections: Sequence[_Section], counts: I64, delta: I64) -> pa.Array:
     )
     if any(head.log_append_time for head in heads):
         delta = np.where(np.repeat(np.array([head.log_append_time for head in heads]), counts), 0, delta)
+    lowest = int(base.min()) + min(int(delta.min()), 0)
+    highest = int(base.max()) + max(int(delta.max()), 0)
+    if lowest < -(2**63) or highest >= 2**63:
+        raise Corrupt("a record's timestamp is larger than 64 bits")
     return pa.Array.from_buffers(TIMESTAMP, len(delta), [None, pa.py_buffer(np.repeat(base, counts) + delta)])

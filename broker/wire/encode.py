@@ -1,21 +1,20 @@
 """From columns to one Kafka record batch: all record prefixes at once in numpy, then one native scatter.
 
-Byte for byte what reference.py writes, which serves batches too small to be worth the vectors. Source:
-Kafka's
-protocol guide, "Record"; docs/adr/0002.
+Byte for byte what reference.py writes, which serves batches too small to be worth the vectors.
+Source: Kafka's protocol guide, "Record".
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from tailrace.broker.wire import views
-from tailrace.broker.wire.batch import BatchFields, Codec, seal_header
+from tailrace.broker.wire.batch import HEADER_SIZE, BatchFields, Codec, seal, seal_header
 from tailrace.broker.wire.compression import compress
-from tailrace.broker.wire.reference import SimpleRecord, encode_simple
+from tailrace.broker.wire.reference import SimpleRecord, encode_headers, encode_simple
 from tailrace.broker.wire.varint import I64, U64, Pieces, varint_bytes, widths, zigzag
+from tailrace.broker.wire.views import INLINE, Bytes, Ranges, joined
 
 _FEW_ROWS = 50
 _WIDEST_DELTA = 2**54
@@ -30,34 +29,12 @@ def encode_batch(
     base_sequence: int = -1,
     transactional: bool = False,
     base_offset: int = 0,
-) -> bytearray:
+) -> bytearray | memoryview:
     """One v2 record batch of all rows (at least one) of tailrace.event.SCHEMA; positions are not looked at.
 
     Record i has offset delta i; a null timestamp is sent as -1 (no timestamp), a null body as a tombstone.
+    The records must come to less than 2 GiB. The answer is writable.
     """
-    parts = encode_parts(
-        rows,
-        codec=codec,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        base_sequence=base_sequence,
-        transactional=transactional,
-        base_offset=base_offset,
-    )
-    return bytearray().join(parts)
-
-
-def encode_parts(
-    rows: pa.RecordBatch,
-    *,
-    codec: Codec = "none",
-    producer_id: int = -1,
-    producer_epoch: int = -1,
-    base_sequence: int = -1,
-    transactional: bool = False,
-    base_offset: int = 0,
-) -> tuple[bytes | bytearray, memoryview]:
-    """As encode_batch, in two buffers: header, records. A socket sends both, and nothing is copied."""
     fields = BatchFields(
         codec=codec,
         base_offset=base_offset,
@@ -67,68 +44,56 @@ def encode_parts(
         transactional=transactional,
     )
     times = rows.column("timestamp").cast(pa.int64()).fill_null(-1).to_numpy()
-    deltas = times - times[0]
-    if len(times) < _FEW_ROWS or int(np.abs(deltas).max()) >= _WIDEST_DELTA:
-        return encode_simple(_records(rows, base_offset), fields), memoryview(b"")
-    section = memoryview(compress(codec, _section(rows, deltas)))
-    header = seal_header(
-        section,
-        fields,
-        count=len(times),
-        last_offset_delta=len(times) - 1,
-        base_timestamp=int(times[0]),
-        max_timestamp=int(times.max()),
-    )
-    return header, section
+    first, least, largest = int(times[0]), int(times.min()), int(times.max())
+    if len(times) < _FEW_ROWS or largest - least >= _WIDEST_DELTA:
+        return encode_simple(_records(rows, base_offset), fields)
+    deltas = np.zeros(1, np.int64) if least == largest else times - first
+    shape = {
+        "count": len(times),
+        "last_offset_delta": len(times) - 1,
+        "base_timestamp": first,
+        "max_timestamp": largest,
+    }
+    if codec != "none":
+        return seal(memoryview(compress(codec, _records_section(rows, deltas).data)), fields, **shape)
+    batch = _records_section(rows, deltas, lead=HEADER_SIZE)
+    batch[:HEADER_SIZE] = np.frombuffer(seal_header(batch[HEADER_SIZE:].data, fields, **shape), np.uint8)
+    return batch.data
 
 
-def _section(rows: pa.RecordBatch, time_deltas: I64) -> memoryview:
-    """The records section. Columns of views, in the order in which a record has its fields."""
+def _records_section(rows: pa.RecordBatch, time_deltas: I64, lead: int = 0) -> Bytes:
+    """`lead` bytes, then the records section."""
     n = rows.num_rows
     time = _Varints.of(time_deltas)
-    offset = _Varints.of(np.arange(n))
+    offset = _counted(1 << (n - 1).bit_length()).upto(n)
     key = _Field.of(rows.column("key"))
     body = _Field.of(rows.column("body"))
-    headers = rows.column("headers")
-    count, blocks = (None, None) if headers.null_count == n else _header_blocks(headers)
+    count, headers = _headers(rows.column("headers"))
 
-    size = 1 + time.width + offset.width + key.length.width + key.sizes + body.length.width + body.sizes
-    size += 1 if count is None or blocks is None else count.width + blocks.sizes
-    length = _Varints.of(size)
+    size = 1 + time.width + offset.width + key.size + body.size + count.width
+    if headers is not None:
+        size = size + headers.sizes
 
-    columns: list[views.Views] = []
-    buffers: list[pa.Buffer] = []
-    piece = Pieces.empty(n)
-    if count is None:
+    records = _Records.of(n)
+    if headers is None:
         # A record ends with its header count. Where all are 0, that byte stands in front of the next record.
-        piece.size[1:] = 1
-    piece.put(length.bytes, length.width)
-    piece.size += 1  # attributes: 0
-    if (
-        key.sizes.any()
-        or int((piece.size + time.width + offset.width + body.length.width).max()) >= views.INLINE
-    ):
-        columns.append(views.of_pieces(piece))
-        piece = _piece(time, offset)
-        columns.append(views.of_pieces(piece))
-        columns += [
-            views.of_pieces(_piece(key.length)),
-            key.views(buffers),
-            views.of_pieces(_piece(body.length)),
-        ]
-    else:
-        for part in (time, offset, key.length, body.length):
-            piece.put(part.bytes, part.width)
-        columns.append(views.of_pieces(piece))
-    columns.append(body.views(buffers))
-    if count is None or blocks is None:
-        return views.joined(columns, buffers, tail=b"\0")
-    columns += [views.of_pieces(_piece(count)), blocks.views(buffers)]
-    return views.joined(columns, buffers)
+        records.piece.size[1:] = 1
+        records.widest = 1
+    for part in (_Varints.of(size), _Varints.of(np.zeros(1, np.int64)), time, offset):
+        records.put(part)
+    records.put_field(key)
+    records.put_field(body)
+    if headers is None:
+        return records.joined(lead, tail=b"\0")
+    records.put(count)
+    records.put_bytes(headers)
+    return records.joined(lead)
 
 
 @dataclass(frozen=True, slots=True)
 class _Varints:
+    """One for each row, or a single one for all of them."""
+
     bytes: U64
     width: I64
 
@@ -137,59 +102,120 @@ class _Varints:
         coded = zigzag(values)
         return cls(varint_bytes(coded), widths(coded))
 
+    def upto(self, n: int) -> "_Varints":
+        return _Varints(self.bytes[:n], self.width[:n])
 
-def _piece(*parts: _Varints) -> Pieces:
-    piece = Pieces.empty(len(parts[0].width))
-    for part in parts:
-        piece.put(part.bytes, part.width)
-    return piece
+
+@lru_cache(maxsize=8)
+def _counted(n: int) -> _Varints:
+    """The offset deltas 0, 1, ..., n - 1."""
+    return _Varints.of(np.arange(n))
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
     """A binary column as a record has it: a varint length, -1 for null, and the bytes."""
 
-    data: npt.NDArray[np.uint8]
-    buffer: pa.Buffer
-    starts: I64
-    sizes: I64
     length: _Varints
+    content: Ranges | None
 
     @classmethod
     def of(cls, column: pa.Array) -> "_Field":
-        data, buffer, starts, sizes = views.ranges_of(column)
-        if not column.null_count:
-            return cls(data, buffer, starts, sizes, _Varints.of(sizes))
-        valid = column.is_valid().to_numpy(zero_copy_only=False)
-        return cls(data, buffer, starts, sizes, _Varints.of(np.where(valid, sizes, -1)))
+        if column.null_count == len(column):
+            return cls(_Varints.of(np.full(1, -1)), None)
+        ranges = Ranges.of(column)
+        told = ranges.sizes
+        if column.null_count:
+            told = np.where(column.is_valid().to_numpy(zero_copy_only=False), told, -1)
+        return cls(_Varints.of(told), ranges)
 
-    def views(self, buffers: list[pa.Buffer]) -> views.Views:
-        buffers.append(self.buffer)
-        return views.of_ranges(self.data, self.starts, self.sizes, len(buffers) - 1)
+    @property
+    def size(self) -> I64:
+        return self.length.width if self.content is None else self.length.width + self.content.sizes
 
 
-def _header_blocks(headers: pa.Array) -> tuple[_Varints, _Field]:
-    """(number of headers, their bytes one behind the other) of each row, from a map column."""
-    offsets = np.frombuffer(headers.buffers()[1], np.int32)[
-        headers.offset : headers.offset + len(headers) + 1
-    ]
-    first, last = int(offsets[0]), int(offsets[-1])
-    names = _Field.of(headers.keys[first:last].cast(pa.binary()))
-    values = _Field.of(headers.items[first:last])
-    buffers: list[pa.Buffer] = []
-    columns = [
-        views.of_pieces(_piece(names.length)),
-        names.views(buffers),
-        views.of_pieces(_piece(values.length)),
-        values.views(buffers),
-    ]
+@dataclass(slots=True)
+class _Records:
+    """n records being written side by side, in columns of up to 12 bytes a row or of ranges of a buffer."""
+
+    piece: Pieces
+    widest: int
+    columns: list[Pieces | Ranges]
+
+    @classmethod
+    def of(cls, n: int) -> "_Records":
+        return cls(Pieces.empty(n), 0, [])
+
+    def put(self, part: _Varints) -> None:
+        width = int(part.width.max())
+        if self.widest + width > INLINE:
+            self._end_piece()
+        self.piece.put(part.bytes, part.width)
+        self.widest += width
+
+    def put_bytes(self, ranges: Ranges) -> None:
+        self._end_piece()
+        self.columns.append(ranges)
+
+    def put_field(self, field: _Field) -> None:
+        self.put(field.length)
+        if field.content is not None:
+            self.put_bytes(field.content)
+
+    def joined(self, lead: int = 0, tail: bytes = b"") -> Bytes:
+        self._end_piece()
+        return joined(self.columns, lead=lead, tail=tail)
+
+    def _end_piece(self) -> None:
+        if self.widest:
+            self.columns.append(self.piece)
+            self.piece, self.widest = Pieces.empty(len(self.piece.size)), 0
+
+
+def _headers(headers: pa.Array) -> tuple[_Varints, Ranges | None]:
+    """(number of headers, their bytes) of each row of a map column; None when no row has one."""
+    none = _Varints.of(np.zeros(1, np.int64)), None
+    if headers.null_count == len(headers):
+        return none
+    offsets = np.frombuffer(headers.buffers()[1], np.int32)[headers.offset :][: len(headers) + 1]
+    rows = offsets.astype(np.int64)
+    first, last = int(rows[0]), int(rows[-1])
+    counts = np.diff(rows)
+    if headers.null_count:
+        counts = np.where(headers.is_valid().to_numpy(zero_copy_only=False), counts, 0)
+    if not counts.any():
+        return none
+    names, values = headers.keys[first:last].cast(pa.binary()), headers.items[first:last]
+    if _repeats(names, counts) and _repeats(values, counts):
+        few = int(counts[0])
+        block = encode_headers(
+            list(zip(headers.keys[first : first + few].to_pylist(), values[:few].to_pylist(), strict=True))
+        )
+        starts, sizes = np.zeros(len(counts), np.int64), np.full(len(counts), len(block))
+        return _Varints.of(counts[:1]), Ranges.of_bytes(bytes(block), starts, sizes)
+    name, value = _Field.of(names), _Field.of(values)
+    entries = _Records.of(last - first)
+    entries.put_field(name)
+    entries.put_field(value)
     ends = np.zeros(last - first + 1, np.int64)
-    np.cumsum(names.length.width + names.sizes + values.length.width + values.sizes, out=ends[1:])
-    data = pa.py_buffer(views.joined(columns, buffers) if last > first else b"")
-    row_offsets = offsets.astype(np.int64) - first
-    starts, sizes = ends[row_offsets[:-1]], np.diff(ends[row_offsets])
-    counts = _Varints.of(np.diff(row_offsets))
-    return counts, _Field(np.frombuffer(data, np.uint8), data, starts, sizes, _Varints.of(sizes))
+    np.cumsum(name.size + value.size, out=ends[1:])
+    starts = ends[rows[:-1] - first]
+    sizes = ends[rows[:-1] - first + counts] - starts
+    return _Varints.of(counts), Ranges.of_bytes(entries.joined(), starts, sizes)
+
+
+def _repeats(column: pa.Array, counts: I64) -> bool:
+    """True when each row has the same number of these values, and the same ones (a file's name, a host)."""
+    n, few = len(counts), int(counts[0])
+    if column.null_count or len(column) != n * few or not bool((counts == few).all()):
+        return False
+    ranges = Ranges.of(column)
+    grid = ranges.sizes.reshape(n, few)
+    begin, length = int(ranges.starts[0]), int(grid[0].sum())
+    if not bool((grid == grid[0]).all()):
+        return False
+    content = ranges.data[begin : begin + n * length].reshape(n, length)
+    return bool((content == content[0]).all())
 
 
 def _records(rows: pa.RecordBatch, base_offset: int) -> list[SimpleRecord]:

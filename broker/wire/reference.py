@@ -80,10 +80,16 @@ def encode_record(record: SimpleRecord, timestamp_delta: int, offset_delta: int)
     for part in (record.key, record.value):
         _write_bytes(body, part)
     write_varint(body, len(record.headers))
-    for name, value in record.headers:
-        _write_bytes(body, name.encode())
-        _write_bytes(body, value)
-    return body
+    return body + encode_headers(record.headers)
+
+
+def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytearray:
+    """The headers of a record without their number."""
+    block = bytearray()
+    for name, value in headers:
+        _write_bytes(block, name.encode())
+        _write_bytes(block, value)
+    return block
 
 
 def _write_bytes(out: bytearray, data: bytes | None) -> None:
@@ -96,9 +102,10 @@ def decode_simple(
 ) -> list[SimpleRecord]:
     """The records of the batch at `at`, CRC checked. Corrupt when anything is wrong."""
     header = check_batch(buf, at)
-    with memoryview(buf) as whole, whole[at + HEADER_SIZE : at + header.size] as packed:
-        section = bytes(decompress(header.codec, packed, cap))
-    return decode_section(memoryview(section), header)
+    if not header.count:
+        return []
+    packed = memoryview(buf)[at + HEADER_SIZE : at + header.size]
+    return decode_section(memoryview(bytes(decompress(header.codec, packed, cap))), header)
 
 
 def decode_section(section: memoryview, header: BatchHeader) -> list[SimpleRecord]:
@@ -134,6 +141,15 @@ def _decode_record(buf: memoryview, at: int, end: int, header: BatchHeader) -> t
     count, at = read_varint(buf, at, end)
     if not 0 <= count <= end - at:
         raise Corrupt(f"a record with {count} headers in {end - at} bytes")
+    headers = decode_headers(buf, at, end, count)
+    timestamp = header.max_timestamp if header.log_append_time else header.base_timestamp + timestamp_delta
+    if not -(2**63) <= timestamp < 2**63:
+        raise Corrupt(f"a record's timestamp {timestamp} is larger than 64 bits")
+    return SimpleRecord(key, value, tuple(headers), timestamp, header.base_offset + delta), delta
+
+
+def decode_headers(buf: memoryview, at: int, end: int, count: int) -> list[tuple[str, bytes | None]]:
+    """`count` headers that fill buf[at:end]; Corrupt when they do not."""
     headers = []
     for _ in range(count):
         name, at = _read_bytes(buf, at, end)
@@ -143,10 +159,7 @@ def _decode_record(buf: memoryview, at: int, end: int, header: BatchHeader) -> t
         headers.append((name.decode(errors="replace"), content))
     if at != end:
         raise Corrupt(f"{end - at} bytes behind the headers of a record")
-    timestamp = header.max_timestamp if header.log_append_time else header.base_timestamp + timestamp_delta
-    if not -(2**63) <= timestamp < 2**63:
-        raise Corrupt(f"a record's timestamp {timestamp} is larger than 64 bits")
-    return SimpleRecord(key, value, tuple(headers), timestamp, header.base_offset + delta), delta
+    return headers
 
 
 def _read_bytes(buf: memoryview, at: int, end: int) -> tuple[bytes | None, int]:

@@ -68,12 +68,11 @@ class Pieces:
 
     def put(self, values: U64, width: I64) -> None:
         """Appends `width` bytes of each value (at most 8); the caller keeps each piece within 12."""
-        bits = (self.size << 3).astype(np.uint64)
-        self.low |= values << bits  # a shift by 64 or more gives 0 in numpy
-        over = bits > 0
-        spill = np.where(bits < 64, values >> (np.uint64(64) - bits), values << (bits - np.uint64(64)))
-        self.high |= np.where(over, spill, np.uint64(0))
+        bits = (self.size << 3).view(np.uint64)
+        self.low |= values << bits  # numpy shifts by 64 and more to 0, and so by what wraps below 0
         self.size = self.size + width
+        if int(self.size.max()) > 8:
+            self.high |= values >> (np.uint64(64) - bits) | values << (bits - np.uint64(64))
 
 
 class Loads:

@@ -1,11 +1,12 @@
 """Arrow BinaryViews made by hand: a scatter or gather of many short byte ranges in one native cast.
 
-The views are never let out: the four prefix bytes of a long one are not filled in as the Arrow format
-asks, which the
-cast to `binary` does not look at.
+The views are never let out: the four prefix bytes of a long one are not filled in as the Arrow format asks;
+the cast to `binary` does not look at them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +17,84 @@ from tailrace.broker.wire.varint import I64, U64, Pieces
 INLINE = 12
 """Bytes up to which a view holds its data itself."""
 
+Bytes = npt.NDArray[np.uint8]
 Views = npt.NDArray[np.uint64]
 """(n, 2) uint64: Arrow's 16 bytes a view."""
 
 
-def of_pieces(pieces: Pieces) -> Views:
-    views = np.empty((len(pieces.size), 2), np.uint64)
-    views[:, 0] = pieces.size.view(np.uint64) | (pieces.low << np.uint64(32))
-    views[:, 1] = (pieces.low >> np.uint64(32)) | (pieces.high << np.uint64(32))
-    return views
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Bytes that are there already: data[start : start + size] for each row; `buffer` is the same bytes."""
+
+    data: Bytes
+    buffer: pa.Buffer
+    starts: I64
+    sizes: I64
+
+    @classmethod
+    def of(cls, array: pa.Array) -> "Ranges":
+        """The values of a pa.binary() array; null ones have size 0."""
+        _, offsets_buffer, data = array.buffers()
+        if not len(array):
+            return cls.of_bytes(b"", np.zeros(0, np.int64), np.zeros(0, np.int64))
+        offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset :][: len(array) + 1].astype(np.int64)
+        sizes = np.diff(offsets)
+        if array.null_count:
+            sizes = np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
+        return cls.of_bytes(b"" if data is None else data, offsets[:-1], sizes)
+
+    @classmethod
+    def of_bytes(cls, data: Any, starts: I64, sizes: I64) -> "Ranges":
+        buffer = pa.py_buffer(data)
+        return cls(np.frombuffer(buffer, np.uint8), buffer, starts, sizes)
 
 
-def of_ranges(data: npt.NDArray[np.uint8], starts: I64, sizes: I64, buffer: int) -> Views:
-    """Views of data[start : start + size], where `data` is the cast's buffer number `buffer`."""
-    views = np.empty((len(starts), 2), np.uint64)
-    views[:, 0] = sizes.view(np.uint64)
-    views[:, 1] = (starts.view(np.uint64) << np.uint64(32)) | np.uint64(buffer)
-    short = np.flatnonzero(sizes <= INLINE)
+def gathered(ranges: Ranges, valid: pa.Buffer | None = None) -> pa.Array:
+    """The ranges as a pa.binary() array; they come to less than 2 GiB."""
+    views = np.empty((len(ranges.starts), 2), np.uint64)
+    _put_ranges(views, ranges, 0)
+    return _cast(views, [ranges.buffer], valid)
+
+
+def joined(columns: Sequence[Pieces | Ranges], *, lead: int = 0, tail: bytes = b"") -> Bytes:
+    """`lead` bytes to write to, then row 0 of all columns, row 1, ..., then `tail` (up to 8): a scatter.
+
+    Less than 2 GiB. The columns are of one length, at least one of them with a row.
+    """
+    first = columns[0]
+    n = len(first.sizes if isinstance(first, Ranges) else first.size)
+    views = np.empty((n * len(columns) + 2, 2), np.uint64)
+    buffers = [pa.py_buffer(bytes(max(lead, 1)))]
+    views[0] = lead, 0
+    grid = views[1:-1].reshape(n, len(columns), 2)
+    for place, column in enumerate(columns):
+        if isinstance(column, Ranges):
+            _put_ranges(grid[:, place], column, len(buffers))
+            buffers.append(column.buffer)
+        else:
+            _put_pieces(grid[:, place], column)
+    word = int.from_bytes(tail, "little")
+    views[-1] = len(tail) | (word & 0xFFFFFFFF) << 32, word >> 32
+    return np.frombuffer(_cast(views, buffers, None).buffers()[2], np.uint8)
+
+
+def _put_pieces(out: Views, pieces: Pieces) -> None:
+    np.left_shift(pieces.low, np.uint64(32), out=out[:, 0])
+    out[:, 0] |= pieces.size.view(np.uint64)
+    np.left_shift(pieces.high, np.uint64(32), out=out[:, 1])
+    out[:, 1] |= pieces.low >> np.uint64(32)
+
+
+def _put_ranges(out: Views, ranges: Ranges, buffer: int) -> None:
+    out[:, 0] = ranges.sizes
+    np.left_shift(ranges.starts.view(np.uint64), np.uint64(32), out=out[:, 1])
+    out[:, 1] |= np.uint64(buffer)
+    short = np.flatnonzero(ranges.sizes <= INLINE)
     if len(short):
-        views[short] = _inline(data, starts[short], sizes[short])
-    return views
+        out[short] = _inline(ranges.data, ranges.starts[short], ranges.sizes[short])
 
 
-def _inline(data: npt.NDArray[np.uint8], starts: I64, sizes: I64) -> Views:
+def _inline(data: Bytes, starts: I64, sizes: I64) -> Views:
     raw = np.zeros((len(starts), 16), np.uint8)
     if len(data):
         steps = np.arange(INLINE)
@@ -49,40 +105,6 @@ def _inline(data: npt.NDArray[np.uint8], starts: I64, sizes: I64) -> Views:
     return words
 
 
-def cast_to_binary(views: Views, buffers: Sequence[pa.Buffer], valid: pa.Buffer | None = None) -> pa.Array:
-    """A pa.binary() array; its data buffer is the views' bytes one behind the other, under 2 GiB."""
-    array = pa.Array.from_buffers(
-        pa.binary_view(), len(views), [valid, pa.py_buffer(np.ascontiguousarray(views)), *buffers]
-    )
+def _cast(views: Views, buffers: Sequence[pa.Buffer], valid: pa.Buffer | None) -> pa.Array:
+    array = pa.Array.from_buffers(pa.binary_view(), len(views), [valid, pa.py_buffer(views), *buffers])
     return array.cast(pa.binary())
-
-
-def joined(columns: Sequence[Views], buffers: Sequence[pa.Buffer], tail: bytes = b"") -> memoryview:
-    """The bytes of row 0's views in column order, then row 1's, ..., then `tail` (at most 8 bytes): a
-    scatter.
-    """
-    n = len(columns[0])
-    views = np.empty((n * len(columns) + 1, 2), np.uint64)
-    grid = views[:-1].reshape(n, len(columns), 2)
-    for place, column in enumerate(columns):
-        grid[:, place] = column
-    word = int.from_bytes(tail, "little")
-    views[-1] = len(tail) | (word & 0xFFFFFFFF) << 32, word >> 32
-    data = cast_to_binary(views, buffers).buffers()[2]
-    return memoryview(data) if data is not None else memoryview(b"")
-
-
-def ranges_of(array: pa.Array) -> tuple[npt.NDArray[np.uint8], pa.Buffer, I64, I64]:
-    """(bytes, the same as a buffer, start and size of each value) of a pa.binary() array; null values
-    have size 0.
-    """
-    _, offsets_buffer, data = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset : array.offset + len(array) + 1].astype(
-        np.int64
-    )
-    sizes = np.diff(offsets)
-    if array.null_count:
-        sizes = np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
-    if data is None:
-        data = pa.py_buffer(b"")
-    return np.frombuffer(data, np.uint8), data, offsets[:-1], sizes
