@@ -11,7 +11,6 @@ import uuid
 from dataclasses import dataclass, field
 
 from tailrace.broker.wire.batch import AbortedTxn
-
 from tailrace.broker.wire.pieces import Piece, piece_length
 from tailrace.broker.wire.primitives import Primitives, frame_reader, primitives
 from tailrace.broker.wire.reader import MAX_ELEMENTS, Budget
