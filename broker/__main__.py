@@ -1,9 +1,13 @@
 """`python -m tailrace.broker --settings JSON [--parent-fd N]`: one broker process, until SIGTERM or its
 parent's end.
 
-Prints one line, `{"ready": "host:port"}`, on stdout when it serves; logs to stderr. Ends with status 0
-after an orderly stop, 75 when its directory or address is in use, 78 for settings or a data directory
-it cannot take.
+Prints one line, `{"ready": "host:port"}`, on stdout when it serves; logs to stderr. Ends with status
+
+    0   after an orderly stop
+    65  when the data directory is damaged
+    74  when the disk failed (start it again: what was answered is there, or was told to be lost)
+    75  when its directory or address is in use
+    78  for settings, an address or a data directory that it cannot take
 """
 
 import argparse
@@ -20,11 +24,11 @@ import structlog
 from pydantic import ValidationError
 
 from tailrace.broker.log.errors import NewerDataDirectory
-from tailrace.broker.server.compose import RunningBroker
+from tailrace.broker.server.compose import CannotListen, RunningBroker
 from tailrace.config.broker import BrokerSettings
 from tailrace.errors import Corrupt, Locked
 
-TEMPORARY, CONFIGURATION, DATA = 75, 78, 65
+DATA, IO_ERROR, TEMPORARY, CONFIGURATION = 65, 74, 75, 78
 _PR_SET_PDEATHSIG = 1
 
 
@@ -48,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(_run(settings, options.parent_fd))
     except Locked as error:
         return _fail(TEMPORARY, str(error))
-    except NewerDataDirectory as error:
+    except (NewerDataDirectory, CannotListen) as error:
         return _fail(CONFIGURATION, str(error))
     except Corrupt as error:
         return _fail(DATA, str(error))
     except OSError as error:
-        return _fail(TEMPORARY, f"broker on {settings.listen}, {settings.data_dir}: {error}")
+        return _fail(IO_ERROR, f"{settings.data_dir}: {error}")
     return 0
 
 
@@ -85,7 +89,16 @@ async def _run(settings: BrokerSettings, parent_fd: int | None) -> None:
     await running.open()
     host, port = running.address
     print(json.dumps({"ready": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}), flush=True)  # noqa: T201
-    await stop.wait()
+    ends = [asyncio.create_task(event.wait()) for event in (stop, running.failed)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if running.failed.is_set():
+        # An orderly end would call clean what is not; and threads may hang in the disk.
+        _fail(
+            IO_ERROR, "a log could not be written to disk; see above. The next start recovers what is there"
+        )
+        os._exit(IO_ERROR)
+    for end in ends:
+        end.cancel()
     await running.close()
 
 

@@ -21,9 +21,8 @@ from tailrace.config.broker import BrokerSettings
 from tailrace.fs import FileSystem
 
 if TYPE_CHECKING:
-    from tailrace.broker.api.transactions import Transactions
-
     from tailrace.broker.api.groups import Groups
+    from tailrace.broker.api.transactions import Transactions
 
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 _log = structlog.get_logger("tailrace.broker")
@@ -57,7 +56,11 @@ class Broker:
         self.port = port
         self.node_id = store.node_id
         self.waiting = Waiting()
-        self.flusher = Flusher(settings.flush_interval, self.waiting.wake)
+        self.on_failure: Callable[[PartitionLog], None] = _ignore
+        """Called when a log takes nothing more, because an fsync, or the repair of a failed append,
+        failed.
+        """
+        self.flusher = Flusher(settings.flush_interval, self._flushed)
         self.headroom = Headroom(fs, clock, store.data_dir, settings.min_free)
 
     def advertised(self, session: Session) -> tuple[str, int]:
@@ -84,11 +87,18 @@ class Broker:
             appended = log.append(batches, control=control)
         except OSError as error:
             _log.error("append failed", path=log.directory, error=str(error))
+            if log.failed is not None:
+                self.on_failure(log)
             raise KafkaError(ErrorCode.kafka_storage_error, str(error)) from error
         if not appended.duplicate:
             self.flusher.dirty(log)
             self.waiting.wake(log)
         return appended
+
+    def _flushed(self, log: PartitionLog) -> None:
+        self.waiting.wake(log)
+        if log.failed is not None:
+            self.on_failure(log)
 
     async def synced(self, log: PartitionLog, offset: int) -> None:
         """Returns when everything of `log` below `offset` is fsynced (group commit).
@@ -124,3 +134,7 @@ class Broker:
         for log in topic.partitions:
             self.waiting.wake(log)
         self.groups.topic_deleted(topic.name)
+
+
+def _ignore(log: PartitionLog) -> None:
+    """Nobody has asked."""

@@ -87,6 +87,7 @@ Logs = dict[tuple[int, int], tuple[PartitionLog | None, ErrorCode]]
 
 def _logs(broker: Broker, body: FetchRequest, version: int) -> Logs:
     found: Logs = {}
+    seen: set[tuple[object, int]] = set()
     for at, wanted in enumerate(body.topics):
         if version >= _TOPIC_IDS:
             topic = None if wanted.topic_id is None else broker.store.topic_by_id(wanted.topic_id)
@@ -96,7 +97,10 @@ def _logs(broker: Broker, body: FetchRequest, version: int) -> Logs:
         for nth, part in enumerate(wanted.partitions):
             if topic is None or not 0 <= part.partition < len(topic.partitions):
                 found[at, nth] = None, missing
+            elif (topic.id, part.partition) in seen:
+                found[at, nth] = None, ErrorCode.invalid_request
             else:
+                seen.add((topic.id, part.partition))
                 found[at, nth] = topic.partitions[part.partition], ErrorCode.none
     return found
 

@@ -17,7 +17,9 @@ _THREADS = 4
 
 
 class Flusher:
-    """All methods belong to the event loop. `flushed(log)` is called there after each fsync."""
+    """All methods belong to the event loop. `flushed(log)` is called there after each fsync, or attempt
+    at one.
+    """
 
     def __init__(self, interval: float, flushed: Callable[[PartitionLog], None]) -> None:
         self._interval = interval
@@ -70,11 +72,11 @@ class Flusher:
         error = flush.exception()
         if error is None:
             done.set_result(None)
-            self._flushed(log)
-            return
-        _log.error("fsync failed", path=log.directory, error=str(error))
-        done.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
-        done.exception()
+        else:
+            _log.error("fsync failed", path=log.directory, error=str(error))
+            done.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
+            done.exception()
+        self._flushed(log)
 
     async def close(self) -> None:
         """Waits for the fsyncs that run. Nothing may be appended any more."""

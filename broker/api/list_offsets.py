@@ -23,8 +23,17 @@ _NOT_THERE = (-1, -1)
 async def list_offsets(request: Request, _: Session, broker: Broker) -> Answer:
     body, topics = request.body, []
     committed = getattr(body, "isolation_level", 0) == 1
+    seen: set[tuple[str, int]] = set()
     for topic in body.topics:
-        partitions = [await _answer(broker, topic.name, part, committed) for part in topic.partitions]
+        partitions = []
+        for part in topic.partitions:
+            place = topic.name, part.partition_index
+            if place in seen:
+                twice = {"partition_index": place[1], "error_code": ErrorCode.invalid_request}
+                partitions.append(twice)
+                continue
+            seen.add(place)
+            partitions.append(await _answer(broker, topic.name, part, committed))
         topics.append({"name": topic.name, "partitions": partitions})
     return response(2, request.api_version, topics=topics)
 

@@ -27,7 +27,8 @@ class Waiting:
             return False
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        for log in logs:
+        watched = set(logs)
+        for log in watched:
             self._waiting.setdefault(log, set()).add(waiter)
         timer = loop.call_later(timeout, _give_up, waiter)
         try:
@@ -36,7 +37,7 @@ class Waiting:
             return False
         finally:
             timer.cancel()
-            for log in logs:
+            for log in watched:
                 waiters = self._waiting[log]
                 waiters.discard(waiter)
                 if not waiters:

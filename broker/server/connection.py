@@ -66,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(self._loop, self._transport, self._memory, self._sent)
         self._connections.add(self)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, error: Exception | None) -> None:
         self._ending = True
         self._connections.discard(self)
         for task in self._tasks:
@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox.close()
         self._inbox.close()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._inbox.room()
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -5,6 +5,7 @@ What a broker holds for its clients is bounded by Limits, whatever their number 
 """
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,13 +59,23 @@ class Server:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def listen(self, host: str, port: int) -> int:
-        """Begins to accept connections; answers the port. OSError when the address cannot be had."""
+    async def bind(self, host: str, port: int) -> int:
+        """Takes the address, answers the port; nobody is accepted yet. OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._accept, host or None, port, backlog=1024)
-        self._sweeper = loop.create_task(self._sweep())
+        if port == 0:
+            # A name may have two addresses, and each would take a port of its own.
+            host = str((await loop.getaddrinfo(host or "0.0.0.0", 0, type=socket.SOCK_STREAM))[0][4][0])  # noqa: S104
+        self._listener = await loop.create_server(
+            self._accept, host or None, port, backlog=1024, start_serving=False
+        )
         taken: int = self._listener.sockets[0].getsockname()[1]
         return taken
+
+    async def serve(self) -> None:
+        """Begins to accept connections."""
+        assert self._listener is not None, "bind() comes first"
+        await self._listener.start_serving()
+        self._sweeper = asyncio.create_task(self._sweep())
 
     def _accept(self) -> asyncio.BaseProtocol:
         if len(self._connections) >= self._broker.settings.max_connections:
@@ -92,10 +103,10 @@ class Server:
 
     async def stop(self) -> None:
         """Accepts and reads nothing more; sends the answers that are due, within a grace."""
-        if self._listener is None or self._sweeper is None:
-            return
-        self._sweeper.cancel()
-        self._listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._connections):
             connection.stop()
         deadline = asyncio.get_running_loop().time() + self._limits.grace

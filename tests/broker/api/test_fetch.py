@@ -130,6 +130,14 @@ def test_read_committed_never_passes_what_is_fsynced(tmp_path) -> None:
         assert fetched.last_stable_offset == 2
 
 
+def test_a_partition_asked_for_twice_is_answered_once_and_at_once(client: WireClient, topic: str) -> None:
+    twice = [FetchTopic(topic, None, [FetchPartition(0, 0)]), FetchTopic(topic, None, [FetchPartition(0, 0)])]
+    client.send(1, 11, FetchRequest(twice, max_wait_ms=15_000))
+    first, second = client.receive().topics
+    assert first.partitions[0].error == 0
+    assert second.partitions[0].error == ErrorCode.invalid_request
+
+
 def test_a_topic_deleted_under_a_waiting_fetch_is_told(
     broker: LiveBroker, client: WireClient, topic: str
 ) -> None:

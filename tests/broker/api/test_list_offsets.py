@@ -41,6 +41,13 @@ def test_what_is_not_there_and_a_stale_epoch_are_told(client: WireClient, topic:
     assert offset_of(client, topic, -1, current_leader_epoch=99)[0] == ErrorCode.unknown_leader_epoch
 
 
+def test_a_partition_asked_for_twice_is_answered_once(client: WireClient, topic: str) -> None:
+    asked = [{"partition_index": 0, "timestamp": -1}] * 2
+    first, second = client.call(2, 7, topics=[{"name": topic, "partitions": asked}]).topics[0].partitions
+    assert (first.error_code, first.offset) == (0, 0)
+    assert second.error_code == ErrorCode.invalid_request
+
+
 @pytest.mark.parametrize("version", range(2, 5))
 def test_the_end_of_an_epoch(client: WireClient, topic: str, version: int) -> None:
     client.produce(topic, plain(b"a", b"b"))

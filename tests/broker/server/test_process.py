@@ -113,6 +113,54 @@ def test_an_address_in_use_is_refused_with_status_75_and_named(tmp_path) -> None
     assert "Traceback" not in refused.stderr
 
 
+def test_an_address_that_is_not_ours_is_refused_with_status_78_and_leaves_a_clean_directory(tmp_path) -> None:
+    address = "192.0.2.1:9092"
+    refused = start("--settings", json.dumps({"listen": address, "data_dir": str(tmp_path / "data")}))
+    assert refused.returncode == 78
+    assert address in refused.stderr
+    assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
+
+
+def test_a_directory_that_cannot_be_made_is_told_with_status_74(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = start(
+        "--settings", json.dumps({"listen": "127.0.0.1:0", "data_dir": str(tmp_path / "file" / "d")})
+    )
+    assert refused.returncode == 74
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_disk_that_fails_under_an_fsync_ends_the_process_and_the_next_one_recovers(tmp_path) -> None:
+    """An fsync that failed may have dropped what it should have written: nobody may go on as if it had
+    not.
+    """
+    with (
+        LiveBroker(tmp_path / "data", failpoints="log.flush_before_sync=error@12") as broker,
+        broker.client() as client,
+    ):
+        client.create("t")
+        answered = 0
+        while True:
+            try:
+                produced = client.produce("t", plain(b"%d" % answered), acks=-1)
+            except (EOFError, ConnectionResetError, BrokenPipeError):
+                break
+            if produced.error:
+                break
+            answered += 1
+        assert broker.process.wait(20) == 74
+        assert "fsync failed" in broker.log()
+    with LiveBroker(tmp_path / "data") as again, again.client() as client:
+        assert client.fetch("t", 0).high_watermark >= answered
+        assert client.produce("t", plain(b"more"), acks=-1).error == 0
+
+
+def test_localhost_with_a_free_port_is_served_where_it_is_advertised(tmp_path) -> None:
+    with LiveBroker(tmp_path / "data", listen="localhost:0") as broker, broker.client() as client:
+        answer = client.call(3, 1, topics=[])
+        assert (answer.brokers[0].host, answer.brokers[0].port) == ("localhost", broker.port)
+
+
 def test_a_data_directory_of_a_newer_version_is_refused_with_status_78(tmp_path) -> None:
     with LiveBroker(tmp_path / "data"):
         pass

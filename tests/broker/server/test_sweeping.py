@@ -27,7 +27,9 @@ async def serving(directory: Path, limits: Limits) -> AsyncIterator[tuple[Server
     await running.open()
     server = Server(running.broker, registrations(), limits)
     try:
-        yield server, await server.listen("127.0.0.1", 0)
+        port = await server.bind("127.0.0.1", 0)
+        await server.serve()
+        yield server, port
     finally:
         await server.stop()
         await running.close()
