@@ -102,7 +102,7 @@ class Cluster:
         answer = self.call(None, METADATA, topics=wanted, allow_auto_topic_creation=create)
         found = {}
         for entry in answer.topics:
-            if entry.error_code in _NOT_THERE:
+            if entry.error_code in _NOT_THERE or (entry.error_code and names is None):
                 continue
             raise_for(entry.error_code, f"topic {entry.name!r}")
             found[entry.name] = _topic(entry)

@@ -193,8 +193,9 @@ class Connection:
 
     def _make_room(self, length: int) -> None:
         if not 4 <= length <= MAX_RESPONSE:
+            hint = "" if self._versions else "; is this the plaintext port of a Kafka broker?"
             raise Corrupt(
-                f"{self.address} announces an answer of {length} bytes ({MAX_RESPONSE} at most are taken)"
+                f"{self.address} announces an answer of {length} bytes ({MAX_RESPONSE} at most){hint}"
             )
         if len(self._buffer) < length or len(self._buffer) > _KEPT_BUFFER >= length:
             # Never resized in place: a view of the old one may live on in what receive() gave out.

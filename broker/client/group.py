@@ -121,15 +121,17 @@ class Group:
         """
         until = self._cluster.clock.monotonic() + timeout
         while True:
+            before = self._state
             try:
-                change = self._STEPS[self._state](self, until)
+                change = self._STEPS[before](self, until)
             except TailraceError:
                 if self._state is not _State.MEMBER:
                     self._start_over()
                 raise
             if change is not None:
                 return change
-            if self._state is _State.MEMBER or self._cluster.clock.monotonic() >= until:
+            late = self._cluster.clock.monotonic() >= until
+            if self._state is _State.MEMBER or (late and self._state is before):
                 return None
 
     def leave(self) -> None:

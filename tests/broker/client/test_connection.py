@@ -76,6 +76,12 @@ def test_an_absurd_size_is_refused_before_memory_is_taken(scripted, size):
     assert not connection.usable
 
 
+def test_a_port_of_something_else_is_named(scripted):
+    scripted.next_time(18, lambda _: Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    with pytest.raises(Corrupt, match="is this the plaintext port of a Kafka broker"):
+        connect(scripted)
+
+
 def test_an_answer_to_another_request_is_refused(scripted):
     connection = connect(scripted)
     scripted.next_time(

@@ -65,7 +65,7 @@ def test_large_rows_are_cut_evenly_and_leave_at_once(scripted, producer):
 
 
 def test_the_first_batch_of_a_partition_goes_alone(scripted, producer):
-    """A leader that refuses it and takes the second has no sequence yet to find the second out of order by."""
+    """A leader that refuses it and takes the second has no sequence yet that it could be out of."""
     scripted.next_time(PRODUCE, refusing(ErrorCode.not_leader_or_follower))
     producer.send(T0, numbered(0, 24, size=100))
     producer.flush()
