@@ -23,6 +23,8 @@ class Progress:
     rows_landed: int = 0
     dead_letters: int = 0
     files: int = 0
+    busy_seconds: float = 0.0
+    """From the first batch read to the last commit."""
     rows_waiting: int = 0
     """Rows in channels."""
     lag: int | None = None
@@ -37,6 +39,7 @@ class Progress:
             self.rows_landed + earlier.rows_landed,
             self.dead_letters + earlier.dead_letters,
             self.files + earlier.files,
+            self.busy_seconds + earlier.busy_seconds,
             self.rows_waiting,
             self.lag,
             self.problems,
@@ -67,10 +70,17 @@ def look(agent: WiredAgent) -> Progress:
         rows_landed=sum(total.rows for total in totals),
         dead_letters=sum(total.dead_letters for total in totals),
         files=sum(total.files for total in totals),
+        busy_seconds=_busy_seconds(agent),
         rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels),
         lag=sum(known) if len(known) == len(lags) else None,
         problems=problems,
     )
+
+
+def _busy_seconds(agent: WiredAgent) -> float:
+    began = [source.began for source in agent.sources if source.began is not None]
+    ended = [sink.committed_at for sink in agent.sinks if sink.committed_at is not None]
+    return max(max(ended) - min(began), 0.0) if began and ended else 0.0
 
 
 def to_line(report: Progress | Ended) -> str:

@@ -67,6 +67,9 @@ class SinkLoop:
         self.stored: Future[Mapping[Partition, Record]] = Future()
         """What the sink had of ALL partitions at its start."""
         self.patience = Patience(name, leave, clock)
+        self.committed_at: float | None = None
+        """Monotonic moment of the last commit."""
+        self._clock = clock
         self._channel = channel
         self._durable = durable
         self._origins = origins
@@ -126,6 +129,7 @@ class SinkLoop:
         if not committed:
             return
         self._fences.went_well()
+        self.committed_at = self._clock.monotonic()
         if self._origins is not None:
             self._origins.store({p: Record(end, self._states.get(p)) for p, end in committed.items()})
         if self._durable is None:

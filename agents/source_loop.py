@@ -31,6 +31,8 @@ class SourceLoop:
         self.source = source
         self.patience = Patience(name, leave, clock)
         self.meter = Meter()
+        self.began: float | None = None
+        """Monotonic moment of the first batch."""
         self._leave = leave
         self._clock = clock
         self._targets: list[Target] = []
@@ -109,6 +111,8 @@ class SourceLoop:
     def _put(self, batch: EventBatch) -> None:
         if batch.partition not in self._given:
             raise Corrupt(f"{self.name}: a batch of {batch.partition.key}, which it was not assigned")
+        if self.began is None:
+            self.began = self._clock.monotonic()
         self.meter.count(batch)
         for target in self._targets:
             target.put(batch)
