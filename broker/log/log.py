@@ -6,10 +6,9 @@ for survives a power cut.
 """
 
 import errno
-import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,10 +19,10 @@ from tailrace.broker.log.compaction import Pass, by_producer, rewrite, survey
 from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.epochs import LeaderEpochs
 from tailrace.broker.log.errors import OffsetOutOfRange
-from tailrace.broker.log.files import FileRange
+from tailrace.broker.log.files import FileRange, make_directories
 from tailrace.broker.log.incoming import check, stamp_time
 from tailrace.broker.log.index import OffsetIndex, TimeIndex
-from tailrace.broker.log.lookup import Found, first_at_or_after, range_from
+from tailrace.broker.log.lookup import Found, bytes_from, first_at_or_after, range_from
 from tailrace.broker.log.names import SNAPSHOT, file_path
 from tailrace.broker.log.producers import Producer
 from tailrace.broker.log.recovery import (
@@ -165,6 +164,11 @@ class PartitionLog:
         return self._segments.size
 
     @property
+    def active_size(self) -> int:
+        """Bytes in the segment that is being appended to."""
+        return self._segments.active.size
+
+    @property
     def bases(self) -> Sequence[int]:
         """First offsets of the segments, rising; the last one is being appended to."""
         with self._lock:
@@ -285,10 +289,10 @@ class PartitionLog:
         ):
             self.roll()
 
-    def roll(self) -> None:
+    def roll(self, *, durable: bool = False) -> None:
         """Closes the active segment and begins a new one at LEO, unless the active one is empty.
 
-        Not a promise of durability: flush() syncs closed segments too, oldest first.
+        durable  the closed one is fsynced, indexes too, before there is a new one; else the next flush() does it
         """
         with self._lock:
             self._usable()
@@ -300,6 +304,8 @@ class PartitionLog:
             snapshot.write(self._fs, self.directory, self._leo, snapshot.encode(self._producers.states()))
             for stray in set(snapshot.offsets(self.directory)) - {*self._segments.bases, self._leo}:
                 self._fs.unlink(file_path(self.directory, stray, SNAPSHOT))
+            if durable:
+                self._sync_closed([active])
             failpoint("log.roll_before_create")
             fresh = Segment(self.directory, self._leo, created_ms=self._clock.now_ms())
             fresh.view = View(open_to_append(fresh, self._fs), OffsetIndex(fresh.base), TimeIndex(fresh.base))
@@ -324,11 +330,8 @@ class PartitionLog:
                 active, rolled = self._segments.active, list(self._unflushed)
                 names_flushed = self._names_flushed
                 self._names_flushed = True
-            try:
-                self._sync(active, rolled, names_flushed)
-            except OSError as error:
-                self._failed = error
-                raise
+            self._sync_closed(rolled)
+            self._sync_active(active, names_flushed)
             with self._lock:
                 self._unflushed = [segment for segment in self._unflushed if segment not in rolled]
                 for segment in rolled:
@@ -336,21 +339,33 @@ class PartitionLog:
                 self._flushed = max(self._flushed, wanted)
                 return self._flushed
 
-    def _sync(self, active: Segment, rolled: Sequence[Segment], names_flushed: bool) -> None:
-        failpoint("log.flush_before_sync")
-        for segment in rolled:
-            if segment.view is not None:
+    def _sync_closed(self, segments: Sequence[Segment]) -> None:
+        with self._stops_on_failure():
+            for segment in segments:
+                failpoint("log.flush_before_closed")
+                assert segment.view is not None
                 self._fs.fsync(segment.view.file.fd)
-            for path in segment.index_files():
-                with suppress(FileNotFoundError):
-                    self._fs.fsync(path)
-            failpoint("log.flush_synced_rolled")
-        assert active.view is not None
-        self._fs.fsync(active.view.file.fd)
-        if not names_flushed:
-            failpoint("log.flush_before_names")
-            self._fs.fsync_dir(self.directory)
-        failpoint("log.flush_after_sync")
+                for path in segment.index_files():
+                    with suppress(FileNotFoundError):  # deleted meanwhile
+                        self._fs.fsync(path)
+
+    def _sync_active(self, active: Segment, names_flushed: bool) -> None:
+        with self._stops_on_failure():
+            failpoint("log.flush_before_sync")
+            assert active.view is not None
+            self._fs.fsync(active.view.file.fd)
+            if not names_flushed:
+                failpoint("log.flush_before_names")
+                self._fs.fsync_dir(self.directory)
+            failpoint("log.flush_after_sync")
+
+    @contextmanager
+    def _stops_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._failed = error
+            raise
 
     def read(self, offset: int, max_bytes: int, upto: int) -> FileRange | None:
         """Whole batches from the one that holds `offset`, all of them below `upto`, of one segment.
@@ -385,6 +400,10 @@ class PartitionLog:
             raise OffsetOutOfRange(
                 f"{self.directory}: offset {offset} is not in [{self._log_start}, {self._leo}]"
             )
+
+    def bytes_from(self, offset: int) -> int:
+        """Bytes of the batches that hold `offset` or come after it."""
+        return self._segments.search(lambda segments: bytes_from(segments, offset, self._view))
 
     def aborted(self, start: int, end: int) -> Sequence[AbortedTxn]:
         """Aborted transactions that have a batch or their marker in [start, end)."""
@@ -535,6 +554,5 @@ def open_log(
     directory: str, *, fs: FileSystem, clock: Clock, config: LogConfig, start: Start | None = None
 ) -> PartitionLog:
     """A log of its own, without a store; the directory is made if need be."""
-    fs.mkdir(directory)
-    fs.fsync_dir(os.path.dirname(os.path.abspath(directory)))
+    make_directories(fs, directory)
     return PartitionLog(directory, fs=fs, clock=clock, config=config, views=Views(8), start=start or Start())

@@ -84,6 +84,18 @@ def _whole(view: View, start: int, end: int, max_bytes: int) -> int:
     return first.size
 
 
+def bytes_from(segments: Sequence[Segment], offset: int, view_of: Callable[[Segment], View]) -> int:
+    """Bytes of the batches that hold `offset` or come after it."""
+    total = 0
+    for segment in reversed(segments):
+        if segment.base <= offset:
+            size = segment.size
+            found = _find(view_of(segment), size, offset)
+            return total + (size - found[0] if found is not None else 0)
+        total += segment.size
+    return total
+
+
 def first_at_or_after(
     segments: Sequence[Segment], timestamp: int, log_start: int, view_of: Callable[[Segment], View]
 ) -> tuple[int, int] | None:

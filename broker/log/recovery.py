@@ -42,6 +42,7 @@ class Start:
     log_start       everything below was deleted by request or retention
     cleaned         compaction may have left holes between segments below it
     first           where an empty directory's log begins
+    closed_sound    every segment but the last was fsynced whole, indexes too, before the last was begun
     newest_epoch    no batch has a newer leader epoch
     before_cut      called with (path, position, size) before bytes behind `position` are cut off; may raise Corrupt
     """
@@ -51,6 +52,7 @@ class Start:
     log_start: int = 0
     cleaned: int = 0
     first: int = 0
+    closed_sound: bool = False
     newest_epoch: int = 2**31 - 1
     before_cut: Callable[[str, int, int], None] | None = None
 
@@ -161,7 +163,8 @@ def _load_trusted(result: Recovered, fs: FileSystem, start: Start) -> tuple[int,
         segment.size = os.path.getsize(segment.path(LOG))
     for i, segment in enumerate(segments):
         active = i == len(segments) - 1
-        if not start.clean and (active or segments[i + 1].base >= start.recovery_point):
+        fsynced = start.closed_sound or (not active and segments[i + 1].base < start.recovery_point)
+        if not start.clean and (active or not fsynced):
             return i, trusted
         if not _load_aborted(segment):
             trusted = min(trusted, segment.base)

@@ -16,7 +16,7 @@ from tailrace.broker.log import catalogue, checkpoints, meta
 from tailrace.broker.log.catalogue import Catalogue, Entry
 from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.errors import TopicExists
-from tailrace.broker.log.files import DirectoryLock
+from tailrace.broker.log.files import DirectoryLock, make_directories
 from tailrace.broker.log.log import PartitionLog
 from tailrace.broker.log.names import (
     CLEAN_SHUTDOWN,
@@ -84,8 +84,7 @@ class LogStore:
 
         Raises Locked (in use), NewerDataDirectory, Corrupt with the remedy, or OSError.
         """
-        self._fs.mkdir(self.data_dir)
-        self._fs.fsync_dir(os.path.dirname(self.data_dir))
+        make_directories(self._fs, self.data_dir)
         self._directory_lock = DirectoryLock(self.data_dir, self._fs)
         try:
             self._open()
