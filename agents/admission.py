@@ -56,6 +56,8 @@ class Admission:
                 f"{name} ({batch.partition.key}): positions {place.next} to {batch.span.start} are missing before a batch"
                 f" that ends at {batch.span.end}; nothing after {place.next} was stored"
             )
+        if batch.span.start == batch.span.end == place.next:
+            return batch  # only the source's state is new: a file has another name, say
         rest = batch.since(place.next)
         place.next = max(place.next, batch.span.end)
         return rest

@@ -6,6 +6,7 @@ Resets of the consumer group are never obeyed (the sink's own positions are), so
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 from tailrace import registry
 from tailrace.agents.broker_process import BROKER_STOP, BrokerProcess
@@ -24,7 +25,7 @@ BROKER_START = 30.0
 """Seconds that the built-in broker may take to serve, when the positions are in it."""
 
 
-class NotLookedInto(Exception):
+class NotLookedInto(Exception):  # noqa: N818 - an answer, not an error
     """This sink cannot tell now, or never can; the text says why."""
 
 
@@ -43,22 +44,25 @@ def forget_positions(
         held.enter_context(_opened(pipeline, pipeline.agents[agent], sink, clock)).forget(partitions)
 
 
+def context_of(pipeline: Pipeline, agent: str, sink: str, clock: Clock, bootstrap: str = "") -> Context:
+    """What the sink was given when its agent last ran. Raises NotLookedInto when that never was."""
+    directory, fs = pipeline.state_dir / agent, LocalFileSystem()
+    if not (directory / "instance.json").exists():
+        raise NotLookedInto(f"{agent} has never run with the state directory {pipeline.state_dir}")
+    instance = instance_id(directory, fs, machine_id())
+    return Context(pipeline.name, agent, sink, instance, directory, bootstrap, clock=clock, fs=fs)
+
+
 @contextmanager
 def _opened(pipeline: Pipeline, agent: Agent, name: str, clock: Clock) -> Iterator[StoredOrigins]:
     settings = agent.sinks[name]
-    directory = pipeline.state_dir / agent.name
-    if not (directory / "instance.json").exists():
-        raise NotLookedInto(f"{agent.name} has never run with the state directory {pipeline.state_dir}")
+    context = context_of(pipeline, agent.name, name, clock, pipeline.bootstrap)
     with ExitStack() as stack:
         if not settings.keeps_origins():
-            yield stack.enter_context(closing(KeptOrigins(directory / "positions.db", name)))
+            yield stack.enter_context(closing(KeptOrigins(context.state_dir / "positions.db", name)))
             return
-        bootstrap = pipeline.bootstrap
         if settings.needs_bootstrap() and pipeline.sections.broker is not None:
-            bootstrap = stack.enter_context(_broker(pipeline, clock))
-        fs = LocalFileSystem()
-        instance = instance_id(directory, fs, machine_id())
-        context = Context(pipeline.name, agent.name, name, instance, directory, bootstrap, clock=clock, fs=fs)
+            context = replace(context, bootstrap=stack.enter_context(_broker(pipeline, clock)))
         sink = registry.component("sink", getattr(settings, "type"))(settings, context)  # noqa: B009 - see wiring
         stack.callback(sink.close)
         if not (hasattr(sink, "stored") and hasattr(sink, "forget")):

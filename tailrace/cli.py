@@ -49,6 +49,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> NoReturn:
     """What the `tailrace` script calls."""
+    log_to_stderr()
     try:
         app(standalone_mode=True)
     except ConfigError as error:
@@ -65,7 +66,6 @@ def run(file: File, once: Once = False, agent: Agent = None, as_json: Json = Fal
     """Run a pipeline: the broker and every agent, each in a process of its own."""
     pipeline = _pipeline(file, once=once, only=agent or ())
     terminal = Console(stderr=True)
-    log_to_stderr()
     view = LiveView(terminal) if terminal.is_terminal else LineView()
     summary = Supervisor(pipeline, once=once, only=agent or (), view=view, clock=SystemClock()).run()
     if as_json:

@@ -2,18 +2,23 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from tailrace.agents.plan import check
-from tailrace.agents.stored import NotLookedInto, forget_positions, stored_positions
+from tailrace.agents.stored import NotLookedInto, context_of, forget_positions, stored_positions
 from tailrace.clock import SystemClock
 from tailrace.config.load import load
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import Pipeline, parse_pipeline
 from tailrace.errors import ConfigError
+from tailrace.sinks.ledger.looking import NoLedger
+from tailrace.sinks.ledger.show import show
+from tailrace.sinks.ledger.verify import verify
+from tailrace.sinks.parquet.settings import ParquetSettings
 
 positions = typer.Typer(
     help="Look at and reset what sinks have stored: the next position of every partition.",
@@ -80,6 +85,48 @@ def reset_positions(
     typer.echo(
         f"{agent}.{sink}: {len(chosen)} positions forgotten; what is stored of them will be stored once more"
     )
+
+
+@ledger.command("show")
+def show_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
+    """Show what the ledger has of every landing sink: its owners, batches and partitions."""
+    pipeline = _pipeline(file)
+    for agent_name, sink_name, settings in _landing(pipeline, agent, sink):
+        try:
+            lines = show(settings, context_of(pipeline, agent_name, sink_name, SystemClock()))
+        except (NotLookedInto, NoLedger) as why:
+            _fail(f"{agent_name}.{sink_name}: {why}", 1)
+        typer.echo("\n".join(lines))
+
+
+@ledger.command("verify")
+def verify_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
+    """Compare the ledger with the files that landed; status 1 when something cannot be right."""
+    pipeline, faulty = _pipeline(file), False
+    for agent_name, sink_name, settings in _landing(pipeline, agent, sink):
+        name = f"{agent_name}.{sink_name}"
+        try:
+            found = verify(settings, context_of(pipeline, agent_name, sink_name, SystemClock()))
+        except (NotLookedInto, NoLedger, OSError) as why:
+            _fail(f"{name}: {why}", 1)
+        for fault in found.faults:
+            typer.echo(f"{name}: fault: {fault}")
+        for note in found.notes:
+            typer.echo(f"{name}: note: {note}")
+        faulty = faulty or bool(found.faults)
+        counts = f"{found.files:,} files, {found.rows:,} rows, {found.dead_letters:,} dead letters"
+        typer.echo(f"{name}: {counts}, {len(found.faults)} faults")
+    if faulty:
+        raise typer.Exit(1)
+
+
+def _landing(
+    pipeline: Pipeline, agent: str | None, sink: str | None
+) -> Iterator[tuple[str, str, ParquetSettings]]:
+    for agent_name, sink_name in _chosen(pipeline, agent, sink):
+        settings = pipeline.agents[agent_name].sinks[sink_name]
+        if isinstance(settings, ParquetSettings):
+            yield agent_name, sink_name, settings
 
 
 def _chosen(pipeline: Pipeline, agent: str | None, sink: str | None) -> list[tuple[str, str]]:

@@ -73,6 +73,8 @@ def parse(text: str, file: str, environ: Mapping[str, str] = os.environ) -> Docu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, (error.context, error.problem)))
+        if mark is not None and mark.buffer is not None and mark.buffer[: mark.pointer].endswith("$"):
+            said += " (inside { } or [ ] a ${reference} needs quotes around it)"
         raise ConfigError(
             [Mistake(file, mark.line + 1, mark.column + 1, said) if mark else Mistake(file, 1, 1, said)]
         ) from None

@@ -69,7 +69,8 @@ def _mistake(details: ErrorDetails, document: Document, at: Path, model: type[Ba
         return document.mistake(path, f"is required{what}")
     if kind == "value_error":
         return document.mistake(path, str(details["ctx"]["error"]))
-    shown = _shown(document, path, details["input"])
+    context: dict[str, Any] = details.get("ctx", {})
+    shown = str(context["actual_length"]) if "actual_length" in context else _shown(document, path, details["input"])
     if "[key]" in loc:
         return document.mistake(
             path, f"expected a name that matches {details.get('ctx', {}).get('pattern', '?')}", at_key=True

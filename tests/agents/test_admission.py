@@ -54,6 +54,15 @@ def test_after_revoke_and_clear_nothing_is_taken() -> None:
     assert admission.admit(batch(partition("q"), 0, 10, 1)) is None
 
 
+def test_a_new_state_at_the_next_position_is_taken() -> None:
+    admission = Admission()
+    admission.assign([P], {P: Record(10)}, 1)
+    renamed = admission.admit(batch(P, 10, 10, 1, state=b"renamed"))
+    assert renamed is not None and renamed.state == b"renamed"
+    assert admission.admit(batch(P, 9, 9, 1, state=b"old")) is None
+    assert positions(admission.admit(batch(P, 10, 12, 1))) == [10, 11]
+
+
 def test_an_empty_span_of_a_new_partition_is_taken() -> None:
     admission = Admission()
     admission.assign([P], {}, 1)
