@@ -164,7 +164,7 @@ class ParquetSink:
             self._forget(key, group)
         self._told = {}
 
-    def revoke(self, partitions: Collection[Partition], lost: bool) -> None:  # noqa: ARG002 - the contract's
+    def revoke(self, partitions: Collection[Partition], lost: bool) -> None:
         for partition in partitions:
             key = Group.of(partition)
             group = self._groups.get(key)

@@ -138,6 +138,7 @@ def _pieces(path: str) -> Sequence[Piece]:
         pieces += [Literal(literal)] if literal else []
         literal = ""
         pieces.append(_piece(name, directive))
+    literal += path[at:]
     return [*pieces, Literal(literal)] if literal else pieces
 
 

@@ -167,7 +167,7 @@ class Landing:
         faults = []
         for key, rows in self.visible.items():
             gaps = self.query(
-                'SELECT r.start, r."end" FROM batch_range r JOIN partition_state p ON r.partition_state = p.id'
+                'SELECT r.start, r."end" FROM batch_range r JOIN partition_state p ON p.id = r.partition_state'
                 f" WHERE r.kind = 'GAP' AND p.kind = '{key[0]}' AND p.stream = '{key[1]}'"
                 f" AND p.number = {key[2]}"
             )
