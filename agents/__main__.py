@@ -1,6 +1,7 @@
 """The process of one agent: `python -m tailrace.agents`, started by the supervisor and by nothing else.
 
-Standard input: the job, then open for as long as the supervisor lives. Standard output: reports. Standard error: the log.
+Standard input: the job, and then nothing, open for as long as the supervisor lives. Standard output: reports.
+Standard error: the log.
 """
 
 import os
@@ -72,7 +73,7 @@ def _run(job: Job, stop: threading.Event, reports: TextIO) -> Ended:
         return Ended("corrupt", str(error))
     except ConfigError as error:
         return Ended("config", str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor is to know
         structlog.get_logger().exception("the agent failed")
         return Ended("crash", f"{type(error).__name__}: {error}")
     if stop.is_set():

@@ -1,6 +1,6 @@
-"""Decides for every batch whether a sink takes it: each position once, in order, and only of the current assignment.
+"""Decides for every batch whether a sink takes it: each position once, in order, of the current assignment.
 
-Pure. This is where re-read rows are dropped, and where a hole in a partition is noticed before it is committed.
+Pure. Here re-read rows are dropped, and a hole in a partition is noticed before what follows is committed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ class Admission:
     def assign(
         self, partitions: Iterable[Partition], records: Mapping[Partition, Record], assignment: int
     ) -> None:
-        """From now on batches of `partitions` are taken under `assignment`, from what the sink has stored on."""
+        """From now on batches of `partitions` are taken under `assignment`, from their records on."""
         for partition in partitions:
             record = records.get(partition)
             self._places[partition] = _Place(assignment, record.position if record is not None else None)
@@ -53,8 +53,8 @@ class Admission:
         if batch.span.start > place.next:
             name = batch.partition.name or batch.partition.key
             raise Corrupt(
-                f"{name} ({batch.partition.key}): positions {place.next} to {batch.span.start} are missing before a batch"
-                f" that ends at {batch.span.end}; nothing after {place.next} was stored"
+                f"{name} ({batch.partition.key}): positions {place.next} to {batch.span.start} are missing"
+                f" before a batch that ends at {batch.span.end}; nothing after {place.next} was stored"
             )
         if batch.span.start == batch.span.end == place.next:
             return batch  # only the source's state is new: a file has another name, say

@@ -1,4 +1,4 @@
-"""One agent as its supervisor sees it: a child that is started, listened to, and started again when that can help."""
+"""One agent as its supervisor sees it: a child that is started, heard, and restarted when that can help."""
 
 import selectors
 from dataclasses import replace

@@ -9,7 +9,7 @@ CORRUPT_TIMES, CORRUPT_WITHIN = 3, 600.0
 
 
 class Backoff:
-    """The restarts of one process: `initial` seconds after a failure, doubled up to `longest` while failures follow."""
+    """Restarts of a process: `initial` seconds after a failure, doubled up to `longest` while they follow."""
 
     def __init__(self, initial: float, longest: float) -> None:
         self._initial = initial
@@ -18,7 +18,7 @@ class Backoff:
         self._corrupt: deque[float] = deque(maxlen=CORRUPT_TIMES)
 
     def after_failure(self, lived: float, got_on: bool) -> float:
-        """Seconds to wait. It `lived` so many seconds, and `got_on` when it did what it is there for meanwhile."""
+        """Seconds to wait. It `lived` so many seconds, and `got_on` when it did some of its work."""
         if lived >= STABLE or got_on:
             self._failures = 0
         self._failures += 1

@@ -1,4 +1,4 @@
-"""The built-in broker as its supervisor sees it: a child that says where it serves, and stays there when restarted."""
+"""The built-in broker as its supervisor sees it: a child that says where it serves, and comes back there."""
 
 import json
 import selectors
@@ -16,7 +16,7 @@ State = Literal["new", "up", "down", "ended", "elsewhere"]
 BROKER_STOP = 10.0
 """Seconds that it is given to close its logs."""
 LOCKED, REFUSED = 75, (65, 78)
-"""Its exit statuses: its data directory or address is in use; its settings or its data directory cannot be used."""
+"""Its exit statuses: its data directory or address is in use; its settings or directory are no good."""
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared with, not bound to
 
 

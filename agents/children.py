@@ -46,7 +46,7 @@ class Children:
         deadline: float = float("inf"),
         each: Callable[[float], None] | None = None,
     ) -> bool:
-        """Lets them run, and calls `each` with the time at every look; False when `deadline` comes before `condition`."""
+        """Lets them run, and calls `each` with the time at every look. False: `deadline` came first."""
         while not condition():
             for key, _ in self._selector.select(TICK):
                 key.data()

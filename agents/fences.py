@@ -35,13 +35,13 @@ class Fences:
             self._fenced.append(now)
             if len(self._fenced) == TIMES and now - self._fenced[0] <= WITHIN:
                 raise Halt(
-                    f"{self._place}: fenced {TIMES} times within ten minutes; another process has the same name and state,"
-                    f" stop one of the two: {error}"
+                    f"{self._place}: fenced {TIMES} times within ten minutes; another process has the same"
+                    f" name and state, stop one of the two: {error}"
                 )
         return min(FIRST_PAUSE * 2.0 ** min(self._setbacks - 1, 10), LONGEST_PAUSE)
 
     def _rebalanced(self) -> bool:
-        """True when the source lost its place in the group, and also when nobody can say (the broker is away)."""
+        """The source has lost its place in the group, or nobody can say (the broker is away)."""
         try:
             if self.membership is not None:
                 self.membership.heartbeat()

@@ -1,6 +1,7 @@
-"""The stable id of one agent on one machine: made once, kept in its state directory, made anew on a cloned host.
+"""The stable id of one agent on one machine: made once, kept in its state directory, anew on a cloned host.
 
-Two hosts with one id would fence each other for ever; an agent with a new id does not know what the old one has read.
+Two hosts with one id would fence each other for ever; an agent with a new id does not know what the old one
+has read.
 """
 
 import json

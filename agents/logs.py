@@ -8,7 +8,7 @@ from structlog.typing import EventDict
 
 
 def log_to_stderr(**always: str) -> None:
-    """Sets up structlog, with `always` in every line; what libraries log by `logging` goes there too, from warnings on."""
+    """Sets up structlog, with `always` in every line; warnings of libraries (`logging`) go there too."""
 
     def add(_: object, __: str, event: EventDict) -> EventDict:
         return {**always, **event}

@@ -1,4 +1,4 @@
-"""How one thread has something done in another's: calls wait in a queue until their thread comes round to them."""
+"""How one thread has something done in another: calls wait until their thread comes round to them."""
 
 import threading
 from collections.abc import Callable
@@ -6,14 +6,16 @@ from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from tailrace.errors import TailraceError
+
 T = TypeVar("T")
 
 
-class Left(Exception):
+class Left(TailraceError):
     """The agent is leaving: whoever waits for something stops waiting, and lets go of what it holds."""
 
 
-class Declined(Exception):
+class Declined(TailraceError):
     """The answer to a call is no; the owner goes on, and so may the asker."""
 
 
@@ -30,7 +32,7 @@ class Mailbox:
         return answer
 
     def serve(self) -> None:
-        """Does what was asked so far. What a call raises, but for Declined, is the owner's own trouble too."""
+        """Does what was asked so far. What a call raises, but for Declined, is the owner's trouble too."""
         while True:
             try:
                 call, answer = self._calls.get_nowait()

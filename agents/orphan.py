@@ -13,7 +13,7 @@ def die_with_parent(pipe: int, parent: int) -> None:
     """SIGKILL to this process when `parent` is gone: what is uncommitted is read again by the next run.
 
     pipe    a descriptor whose other end only the parent holds; nothing more is written to it
-    parent  process id of whoever started us; its main thread must be the one that did (prctl(2), PR_SET_PDEATHSIG)
+    parent  process id of whoever started us, from its main thread (prctl(2), PR_SET_PDEATHSIG)
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What a configuration means, before anything runs: its routes with their guarantees, and whether its parts fit.
+"""What a configuration means before anything runs: its routes, their guarantees, and whether its parts fit.
 
 Pure: settings in, routes and mistakes out.
 """
@@ -6,7 +6,7 @@ Pure: settings in, routes and mistakes out.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from tailrace.component import Guarantee, SinkSettings
+from tailrace.component import Guarantee, SinkSettings, SourceSettings
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import Agent, Parsed, Pipeline
 from tailrace.errors import Mistake
@@ -57,7 +57,7 @@ def _routes_of(agent: Agent) -> Iterator[Route]:
                 continue
             durable = agent.channels[channel].durable
             sink_name, sink = sinks[channel]
-            hops = [_into_sink(sink_name, sink)]
+            hops = [_into_sink(sink_name, sink, source)]
             if source.pushes and not durable:
                 hops.append(
                     (
@@ -70,13 +70,13 @@ def _routes_of(agent: Agent) -> Iterator[Route]:
             yield Route(agent.name, name, channel, sink_name, weakest, reasons, tuple(sink.notes()))
 
 
-def _into_sink(name: str, sink: SinkSettings) -> tuple[Guarantee, str]:
-    weakness = sink.weakness()
+def _into_sink(name: str, sink: SinkSettings, source: SourceSettings) -> tuple[Guarantee, str]:
+    weakness = sink.weakness_from(source)
     return ("exactly-once", "") if weakness is None else ("at-least-once", f"{name}: {weakness}")
 
 
 def chains(pipeline: Pipeline) -> list[Chain]:
-    """Routes that follow one another through the pipeline's topics, from where rows enter it to where they leave it."""
+    """Routes that follow one another through the pipeline's topics, from where rows enter to their end."""
     all_routes = routes(pipeline)
     written = {
         route: set(pipeline.agents[route.agent].sinks[route.sink].topics_written()) for route in all_routes
@@ -107,7 +107,7 @@ def chains(pipeline: Pipeline) -> list[Chain]:
 
 
 def order(pipeline: Pipeline, only: Collection[str] = ()) -> tuple[list[list[str]], list[str]]:
-    """For `--once`: agents in the order of the topics between them, and those that wait for each other in a circle.
+    """For `--once`: agents in the order of the topics between them, and those that wait for one another.
 
     The agents of one inner list may run at the same time, when all before it have ended.
     """
@@ -178,7 +178,8 @@ def _check_channels(pipeline: Pipeline, agent: Agent) -> Iterator[Mistake]:
         if sink.channel in emptied:
             yield mistake(
                 where,
-                f"{sink.channel!r} is emptied by {emptied[sink.channel]!r} already; to send every row to both, give each sink a channel of its own",
+                f"{sink.channel!r} is emptied by {emptied[sink.channel]!r} already;"
+                " to send every row to both, give each sink a channel of its own",
             )
         emptied.setdefault(sink.channel, name)
     if agent.complete:
@@ -207,7 +208,8 @@ def _check_demands(pipeline: Pipeline) -> Iterator[Mistake]:
         if demanded is not None and STRENGTH[route.guarantee] < STRENGTH[demanded]:
             yield pipeline.document.mistake(
                 ("agents", route.agent, "sinks", route.sink, "delivery"),
-                f"{demanded} is demanded, but from {route.source} it is {route.guarantee}: {'; '.join(route.reasons)}",
+                f"{demanded} is demanded, but from {route.source} it is {route.guarantee}:"
+                f" {'; '.join(route.reasons)}",
             )
 
 

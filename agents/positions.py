@@ -1,6 +1,6 @@
 """Origins of sinks that cannot store them: `<state_dir>/<agent>/positions.db`, written after the sink's ack.
 
-So these routes are at-least-once. Rows that come from a Kafka group have theirs in the group's committed offsets.
+So these routes are at-least-once. Rows of a Kafka group have theirs in the group's committed offsets.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS origin (
     PRIMARY KEY (sink, kind, id, number)
 ) WITHOUT ROWID
 """
-_STORE = "INSERT OR REPLACE INTO origin (sink, kind, id, number, name, position, state) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_STORE = "INSERT OR REPLACE INTO origin VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 _FORGET = "DELETE FROM origin WHERE sink = ? AND kind = ? AND id = ? AND number = ?"
 

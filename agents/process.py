@@ -15,8 +15,8 @@ MAX_LINE = 1 << 20
 class ChildProcess:
     """A python module running as a child. It is to be made by the supervisor's main thread (see orphan.py).
 
-    `on_line` gets what it writes to standard output, `on_log` what it writes to standard error; without `on_log` that
-    goes where the supervisor's goes.
+    `on_line` gets what it writes to standard output, `on_log` what it writes to standard error; without
+    `on_log` that goes where the supervisor's goes.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ChildProcess:
         return self._process.pid
 
     def ended(self) -> int | None:
-        """Its exit status (negative: the signal that killed it), once all that it said has been read; else None."""
+        """Its exit status (negative: the signal that killed it), when all that it said is read; else None."""
         status = self._process.poll()
         if status is None:
             return None

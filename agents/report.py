@@ -9,8 +9,9 @@ from tailrace.agents.wiring import WiredAgent
 from tailrace.component import Problem
 
 How = Literal["finished", "stopped", "unfinished", "halt", "corrupt", "config", "crash"]
-"""How an agent's process ended. finished: nothing is left to read (--once). stopped: told to, and all that was read is
-committed. unfinished: told to, and it was not. config, halt: no restart can help. corrupt: one may. crash: one should."""
+"""How an agent's process ended. finished: nothing is left to read (--once). stopped: told to, and all that
+was read is committed. unfinished: told to, and it was not. config, halt: no restart can help. corrupt: one
+may. crash: one should."""
 
 
 @dataclass(frozen=True, slots=True)

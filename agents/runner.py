@@ -77,7 +77,7 @@ class Runner:
         self._opened.append(wired.channel)
 
     def _watch_until(self, condition: Callable[[], bool], deadline: float = float("inf")) -> bool:
-        """True as soon as `condition` holds; False when `deadline` is over. Raises what a loop has failed with."""
+        """True once `condition` holds; False when `deadline` is over. Raises what a loop failed with."""
         while not condition():
             if self._clock.monotonic() >= deadline:
                 return False
@@ -91,7 +91,7 @@ class Runner:
                 future.result()
 
     def _drained(self) -> bool:
-        """No row is on its way: sources rest, channels are empty, sinks have committed, and none had to start over."""
+        """No row is on its way: sources rest, channels are empty, sinks have committed, none started over."""
         if not all(source.resting for source in self._agent.sources):
             self._settling = []
             return False

@@ -1,7 +1,7 @@
-"""The thread of one sink: takes batches from its channel, writes each position once, commits when the sink says so.
+"""The thread of one sink: takes batches from its channel, writes each position once, commits when it is due.
 
-It owns every rule about what a sink may take (delivery.md): assignment numbers, rows it already has, holes, and
-starting over when the sink lost what was uncommitted or somebody else took it over.
+It owns every rule about what a sink may take (delivery.md): assignment numbers, rows it already has, holes,
+and starting over when the sink lost what was uncommitted or somebody else took it over.
 """
 
 import threading
@@ -48,7 +48,7 @@ class Acquired:
 
 
 class SinkLoop:
-    """One sink and the channel it empties. `durable` is that channel, when it is a log with positions of its own."""
+    """One sink and the channel it empties. `durable` is that channel, when it has positions of its own."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The thread of one source: reads batches and puts them into every channel, and seeks the source to what sinks have.
+"""The thread of one source: reads batches, puts them into every channel, seeks the source to what sinks have.
 
-The source is sought to the least position of its targets; each of them drops what it already has (admission.py).
+The source is sought to the least position of its targets; each drops what it already has (admission.py).
 """
 
 import threading
@@ -39,7 +39,7 @@ class SourceLoop:
         self._commits = Commits()
         self._membership: Membership | None = None
         self._given: dict[Partition, Record | None] = {}
-        """The partitions assigned to us, and up to where every target was given their rows (None: from the start)."""
+        """The partitions assigned to us, and up to where every target has their rows (None: the start)."""
         self._unsought: set[Partition] = set()
         """Those of them whose start no target has told yet."""
         self._stale: dict[Target, float] = {}
@@ -150,7 +150,7 @@ class SourceLoop:
                 self._seek(tuple(self._given), [records])
 
     def _ask(self, target: Target, partitions: Collection[Partition]) -> Mapping[Partition, Record] | None:
-        """What `target` has of `partitions`; None when it declines, and then it will be asked for everything again."""
+        """What `target` has of `partitions`; None when it declines: it is asked for everything later."""
         try:
             return target.acquire(partitions, self._membership)
         except Declined:

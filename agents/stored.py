@@ -1,6 +1,6 @@
 """Looks at the positions that a sink has stored, and resets them.
 
-Resets of the consumer group are never obeyed (the sink's own positions are), so this is how rows are read again.
+Resets of the consumer group are not obeyed (the sink's own positions are): this is how rows are read again.
 """
 
 import os
@@ -17,7 +17,7 @@ from tailrace.agents.positions import KeptOrigins
 from tailrace.clock import Clock
 from tailrace.component import Context, StoredOrigins
 from tailrace.config.pipeline import Agent, Pipeline
-from tailrace.errors import Retry
+from tailrace.errors import Retry, TailraceError
 from tailrace.event import Partition, Record
 from tailrace.fs import LocalFileSystem
 
@@ -25,12 +25,12 @@ BROKER_START = 30.0
 """Seconds that the built-in broker may take to serve, when the positions are in it."""
 
 
-class NotLookedInto(Exception):  # noqa: N818 - an answer, not an error
+class NotLookedInto(TailraceError):
     """This sink cannot tell now, or never can; the text says why."""
 
 
 def stored_positions(pipeline: Pipeline, agent: str, sink: str, clock: Clock) -> Mapping[Partition, Record]:
-    """All that `sink` has stored. Raises NotLookedInto; Locked when the broker runs at an address of its own choice."""
+    """All that `sink` has stored. Raises NotLookedInto; Locked when the broker runs where we cannot know."""
     with _opened(pipeline, pipeline.agents[agent], sink, clock) as origins:
         return origins.stored()
 
@@ -38,7 +38,7 @@ def stored_positions(pipeline: Pipeline, agent: str, sink: str, clock: Clock) ->
 def forget_positions(
     pipeline: Pipeline, agent: str, sink: str, partitions: Collection[Partition], clock: Clock
 ) -> None:
-    """Has the rows of `partitions` read, and stored, once more. Raises as above; Locked too while the agent runs."""
+    """Has the rows of `partitions` read and stored again. Raises as above; Locked while the agent runs."""
     with ExitStack() as held:
         held.callback(os.close, lock(pipeline.state_dir / agent, clock, grace=0))
         held.enter_context(_opened(pipeline, pipeline.agents[agent], sink, clock)).forget(partitions)
@@ -76,7 +76,7 @@ def _opened(pipeline: Pipeline, agent: Agent, name: str, clock: Clock) -> Iterat
 
 @contextmanager
 def _broker(pipeline: Pipeline, clock: Clock) -> Iterator[str]:
-    """The address of the built-in broker: of the one that runs, or of one that runs as long as this is open."""
+    """The address of the built-in broker: the one that runs, or one that runs as long as this is open."""
     assert pipeline.sections.broker is not None
     broker = BrokerProcess(pipeline.sections.broker, pipeline.sections.restart, None, may_be_elsewhere=True)
     with Children(clock) as children:

@@ -12,7 +12,7 @@ from tailrace.agents.report import How, Progress
 from tailrace.component import Problem
 
 OK, FAILED, CRASHED, TEMPORARY, CONFIG = 0, 1, 70, 75, 78
-"""Exit statuses: all is well; a file or an agent failed; a fault of ours; locked, or out of time; the configuration."""
+"""Exit statuses: all is well; a file or agent failed; our fault; locked or out of time; configuration."""
 
 
 @dataclass(frozen=True, slots=True)

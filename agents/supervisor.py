@@ -1,7 +1,7 @@
-"""Runs a pipeline: the broker and every agent as child processes, until they have ended or we are told to stop.
+"""Runs a pipeline: the broker and every agent as child processes, until they have ended or we are to stop.
 
-Children die with this process, and hold its locks until they are gone. SIGTERM (or Ctrl-C, or SIGHUP) drains the agents and
-then stops the broker; a second one kills them.
+Children die with this process, and hold its locks until they are gone. SIGTERM (or Ctrl-C, or SIGHUP) drains
+the agents and then stops the broker; a second one kills them.
 """
 
 import os
@@ -52,7 +52,7 @@ class Supervisor:
             )
 
     def run(self) -> Summary:
-        """From the main thread; returns when all has ended. Raises Locked, or BrokerRefused; leaves nothing running."""
+        """From the main thread; returns when all has ended. Raises Locked, BrokerRefused."""
         began = self._clock.monotonic()
         unfinished: list[str] = []
         deadline = began + self._pipeline.sections.once_timeout if self._once else float("inf")
@@ -89,7 +89,7 @@ class Supervisor:
         self._view.show(self._agents, now)
 
     def _let_start(self) -> None:
-        """Agents wait for the broker to serve, and under `--once` for the agents that write what they read."""
+        """Agents wait for the broker, and under `--once` for the agents that write what they read."""
         bootstrap = self._broker.address if self._broker is not None else self._pipeline.bootstrap
         if self._broker is not None and not bootstrap:
             return

@@ -1,4 +1,4 @@
-"""What a source puts batches into: the sink behind a memory channel, or a durable channel, which answers like a sink."""
+"""What a source puts batches into: a sink behind a memory channel, or a durable channel, that acts as one."""
 
 import threading
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ class Upstream(Protocol):
 
 
 class Target(Protocol):
-    """One of a source's ways out. All verbs are called by the source's thread; each may wait, and raise Left."""
+    """One of a source's ways out. The source's thread calls its verbs; each may wait, and raise Left."""
 
     def stored(self) -> Mapping[Partition, Record]:
         """What it had of ALL partitions when the agent started."""
@@ -33,7 +33,7 @@ class Target(Protocol):
     def acquire(
         self, partitions: Collection[Partition], membership: Membership | None
     ) -> Mapping[Partition, Record]:
-        """What it has of `partitions`; from now on batches of them are taken. Raises Declined: ask again later."""
+        """What it has of `partitions`; from now on it takes batches of them. Raises Declined: ask later."""
         ...
 
     def put(self, batch: EventBatch) -> None:

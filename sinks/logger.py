@@ -1,4 +1,4 @@
-"""Writes every row as a line of the log: for looking at a pipeline, and the smallest sink there is to read."""
+"""Writes every row as a line of the log: for looking at a pipeline, and the smallest sink to read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal

@@ -1,6 +1,6 @@
 """The command line: runs, checks and explains pipelines, and describes what there is to build them from.
 
-Exit statuses: 0, 1 (something failed), 70 (a fault of ours), 75 (locked, or out of time), 78 (the configuration).
+Exit statuses: 0, 1 (something failed), 70 (a fault of ours), 75 (locked, or out of time), 78 (configuration).
 """
 
 import json

@@ -67,7 +67,7 @@ def reset_positions(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every partition of the sink.")] = False,
 ) -> None:
-    """Forget positions: the rows of these partitions are read, and stored, once more from where they begin."""
+    """Forget positions: the rows of these partitions are read, and stored, once more from their start."""
     pipeline = _pipeline(file)
     _chosen(pipeline, agent, sink)
     if every == bool(partition):

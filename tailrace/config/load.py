@@ -1,7 +1,7 @@
-"""Reads one YAML file into plain data (dicts, lists, text, numbers, booleans, null) and where each value stands.
+"""Reads one YAML file: plain data (dicts, lists, text, numbers, booleans, null) and where each value stands.
 
-YAML 1.2: `yes`, `no` and `on` are text. Duplicate keys and unknown tags are refused, aliases cannot grow without
-bound, and `${env:NAME}` is replaced only inside scalars, after parsing: a value can never become structure.
+YAML 1.2: `yes`, `no` and `on` are text. Duplicate keys and unknown tags are refused, aliases cannot grow
+without bound. `${env:NAME}` is replaced only inside scalars, after parsing: a value never becomes structure.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tailrace.config.replace import Unreplaceable, replace_references
-from tailrace.errors import ConfigError, Mistake
+from tailrace.errors import ConfigError, Mistake, TailraceError
 
 MAX_FILE = 1 << 20
 """Bytes a configuration file may have."""
@@ -33,7 +33,7 @@ class Document:
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
     values: dict[Path, tuple[int, int]] = field(default_factory=dict)
     references: dict[Path, str] = field(default_factory=dict)
-    """Text as it stands in the file, for values that held a reference: messages show this, never the secret."""
+    """Text as it stands in the file, of values that held a reference: messages show this, not the secret."""
 
     def mistake(self, path: Path, text: str, *, at_key: bool = False) -> Mistake:
         """At `path`, or at the nearest thing around it that the file has."""
@@ -125,7 +125,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
-class _Refused(Exception):
+class _Refused(TailraceError):
     """The document as a whole: nothing more is looked at."""
 
 
@@ -173,7 +173,7 @@ class _Builder:
     def _entries(
         self, node: yaml.MappingNode, parents: tuple[int, ...]
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """The entries of a mapping; those that `<<` brings in come last, and only where it has none itself."""
+        """The entries of a mapping; those that `<<` brings in come last, and never replace its own."""
         merged: list[tuple[yaml.Node, yaml.Node]] = []
         own: dict[str, yaml.Node] = {}
         for key, item in node.value:

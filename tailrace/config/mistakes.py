@@ -70,7 +70,11 @@ def _mistake(details: ErrorDetails, document: Document, at: Path, model: type[Ba
     if kind == "value_error":
         return document.mistake(path, str(details["ctx"]["error"]))
     context: dict[str, Any] = details.get("ctx", {})
-    shown = str(context["actual_length"]) if "actual_length" in context else _shown(document, path, details["input"])
+    shown = (
+        str(context["actual_length"])
+        if "actual_length" in context
+        else _shown(document, path, details["input"])
+    )
     if "[key]" in loc:
         return document.mistake(
             path, f"expected a name that matches {details.get('ctx', {}).get('pattern', '?')}", at_key=True
@@ -104,7 +108,7 @@ def _shown(document: Document, path: Path, value: object) -> str:
 
 
 def _path_in_data(loc: tuple[int | str, ...], data: Any, kind: str) -> Path:
-    """`loc` without the names of union members and the like, which pydantic puts in and the file does not have."""
+    """`loc` without what pydantic puts in and the file does not have: names of union members, `[key]`."""
     path: list[int | str] = []
     for i, step in enumerate(loc):
         present = (isinstance(data, Mapping) and step in data) or (

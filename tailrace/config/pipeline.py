@@ -1,4 +1,4 @@
-"""A pipeline's settings, from the document of one YAML file: the sections, and every component's own model."""
+"""A pipeline's settings, from the document of one file: the sections, and every component's own model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ class Sections(Settings):
 class Agent:
     """One agent's components, parsed, by name in the order of the file.
 
-    `declared` are all names in its `channels:`. Not `complete`: some component had a mistake and is missing here.
+    `declared` are all names in its `channels:`. Not `complete`: a component had a mistake and is missing.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A file's settings. `document` is what they were parsed from: a child process gets that and parses it again."""
+    """A file's settings. `document` is what they were parsed from; a child process parses it again."""
 
     name: str
     state_dir: Path
@@ -142,7 +142,9 @@ def _stem(file: str) -> str:
 
 def _agent(name: str, raw: object, document: Document, mistakes: list[Mistake]) -> Agent:
     before = len(mistakes)
-    sources, channels, sinks = (_components(kind, raw, document, ("agents", name), mistakes) for kind in KINDS)
+    sources, channels, sinks = (
+        _components(kind, raw, document, ("agents", name), mistakes) for kind in KINDS
+    )
     named = raw.get("channels") if isinstance(raw, dict) else None
     declared = frozenset(named) if isinstance(named, dict) else frozenset[str]()
     return Agent(name, sources, channels, sinks, declared, complete=len(mistakes) == before)

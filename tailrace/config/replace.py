@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 
+from tailrace.errors import TailraceError
+
 MAX_SECRET = 64 * 1024
 """Bytes of a file that `${file:PATH}` may name."""
 
@@ -10,7 +12,7 @@ _REFERENCE = re.compile(r"\$(\$)?\{([^{}]*)(\})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Unreplaceable(Exception):
+class Unreplaceable(TailraceError):
     """A reference that cannot be followed; the text says why and what would work."""
 
 
@@ -28,8 +30,8 @@ def replace_references(text: str, environ: Mapping[str, str]) -> str:
             )
         if not colon or kind not in _KINDS:
             raise Unreplaceable(
-                f"unknown reference {match[0]!r}: expected ${{env:NAME}}, ${{env:NAME:-default}} or ${{file:PATH}}, "
-                "or $${ for the two characters themselves"
+                f"unknown reference {match[0]!r}: expected ${{env:NAME}}, ${{env:NAME:-default}} or"
+                " ${file:PATH}, or $${ for the two characters themselves"
             )
         return _KINDS[kind](rest, environ)
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of pipeline files, for editors: the sections, and every component type that is installed."""
+"""The JSON Schema of pipeline files, for editors: the sections, and every component type installed."""
 
 from typing import Any
 

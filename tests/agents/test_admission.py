@@ -72,7 +72,9 @@ def test_an_empty_span_of_a_new_partition_is_taken() -> None:
 
 @given(
     stored=st.integers(0, 60),
-    reads=st.lists(st.tuples(st.integers(0, 60), st.lists(st.integers(0, 9), max_size=6)), min_size=1, max_size=5),
+    reads=st.lists(
+        st.tuples(st.integers(0, 60), st.lists(st.integers(0, 9), max_size=6)), min_size=1, max_size=5
+    ),
 )
 def test_however_often_a_source_is_sought_back_each_position_is_taken_once(
     stored: int, reads: list[tuple[int, list[int]]]

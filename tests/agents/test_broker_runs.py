@@ -42,7 +42,9 @@ def broker_of(run: Tailrace) -> psutil.Process:
     return found
 
 
-def test_agents_run_in_the_order_of_their_topics_and_the_broker_stops_last(tailrace: Run, tmp_path: Path) -> None:
+def test_agents_run_in_the_order_of_their_topics_and_the_broker_stops_last(
+    tailrace: Run, tmp_path: Path
+) -> None:
     run = tailrace(PIPELINE.format(port=0, root=tmp_path, amount="events: 300"), "--once", "--json")
     assert run.wait() == 0, run.log
     assert logged_rows(run.log) == list(range(300))

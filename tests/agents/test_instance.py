@@ -30,7 +30,9 @@ def test_where_machines_have_no_id_it_stays(tmp_path: Path) -> None:
     assert instance_id(tmp_path, FS, "") == first
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "x", "machine": ""}', '{"id": 3, "machine": ""}', "{}"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"id": "x", "machine": ""}', '{"id": 3, "machine": ""}', "{}"]
+)
 def test_a_damaged_file_is_not_guessed_at(tmp_path: Path, text: str) -> None:
     (tmp_path / "instance.json").write_text(text)
     with pytest.raises(Halt, match=r"instance.json is damaged; restore it, or remove it"):

@@ -42,11 +42,18 @@ def test_each_source_channel_sink_path_is_a_route_with_its_own_guarantee() -> No
         ("collect: files -> d -> seen", "at-least-once"),
     ]
     assert found[0].reasons == ()
-    assert found[1].reasons == ("seen: a line that is logged cannot be taken back, so a crash right after it repeats it",)
+    assert found[1].reasons == (
+        "seen: a line that is logged cannot be taken back, so a crash right after it repeats it",
+    )
 
 
 def test_routes_through_topics_make_chains_as_strong_as_their_weakest() -> None:
-    text = "broker: {}\nagents:" + COLLECT + kafka_to_kafka("cook", "raw", "cooked", ", transactional: false") + LAND
+    text = (
+        "broker: {}\nagents:"
+        + COLLECT
+        + kafka_to_kafka("cook", "raw", "cooked", ", transactional: false")
+        + LAND
+    )
     found = chains(plan(text))
     assert [([str(r) for r in chain.routes], chain.topics, chain.guarantee) for chain in found] == [
         (
@@ -58,7 +65,13 @@ def test_routes_through_topics_make_chains_as_strong_as_their_weakest() -> None:
 
 
 def test_agents_are_ordered_by_the_topics_between_them() -> None:
-    text = "broker: {}\nagents:" + LAND + kafka_to_kafka("cook", "raw", "cooked") + COLLECT + kafka_to_kafka("other", "x", "y")
+    text = (
+        "broker: {}\nagents:"
+        + LAND
+        + kafka_to_kafka("cook", "raw", "cooked")
+        + COLLECT
+        + kafka_to_kafka("other", "x", "y")
+    )
     pipeline = plan(text)
     assert order(pipeline) == ([["collect", "other"], ["cook"], ["land"]], [])
     assert order(pipeline, ["land", "collect"]) == ([["land", "collect"]], [])

@@ -13,8 +13,9 @@ from tailrace.agents.wiring import WiredAgent, WiredChannel
 from tailrace.component import Assigned, Revoked
 from tailrace.errors import Corrupt, Fenced, Halt, Retry, Rewind
 from tailrace.event import Partition, Record
-from tests.support.doubles import Disk, Numbers, Queue, Store, StoringSink, partition
 from tests.support.agents import CLOCK, agent, agent_with_log
+from tests.support.doubles import Disk, Numbers, Queue, Store, StoringSink, partition
+
 
 def run(wired: WiredAgent, stop: threading.Event | None = None, timeout: float = 10) -> bool:
     return Runner(wired, CLOCK).run(stop or threading.Event(), timeout)
@@ -245,7 +246,9 @@ def test_through_a_durable_channel_each_row_is_stored_once() -> None:
     sink.fail("acquire", Retry("away", 0.01), Rewind("gone"))
     one, two = Numbers([partition("a")], 100), Numbers([partition("b")], 60)
     run(agent_with_log([one, two], disk, sink))
-    assert {p: sorted(rows) for p, rows in store.rows.items()} == {disk.stream: sorted([*range(100), *range(60)])}
+    assert {p: sorted(rows) for p, rows in store.rows.items()} == {
+        disk.stream: sorted([*range(100), *range(60)])
+    }
     assert one.told == {partition("a"): 100} and two.told == {partition("b"): 60}
     assert disk.released == disk.batches[-1].span.end
 

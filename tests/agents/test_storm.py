@@ -37,7 +37,9 @@ class Unsteady(Numbers):
 def unsteady_sink(store: Store, chance: random.Random) -> StoringSink:
     sink = StoringSink(store, every=chance.randrange(1, 12))
     for _ in range(chance.randrange(6)):
-        error = chance.choice([Rewind("lost"), Rewind("lost"), Fenced("a rival"), Retry("away", 0.01), Retry("away", 0.01)])
+        error = chance.choice(
+            [Rewind("lost"), Rewind("lost"), Fenced("a rival"), Retry("away", 0.01), Retry("away", 0.01)]
+        )
         sink.fail(chance.choice(VERBS[:5]), error)
     return sink
 

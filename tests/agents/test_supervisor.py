@@ -31,7 +31,8 @@ def test_once_ends_with_what_it_did_and_a_second_time_with_nothing(tailrace: Run
     assert first.wait() == 0, first.log
     timing = {"seconds": 0, "mb_per_second": 0, "busy_seconds": 0}
     assert first.summary()["agents"]["a"] | {**timing, "lag": 0} == {
-        "rows_read": 500, "rows_landed": 500, "bytes_read": 10 + 90 * 2 + 400 * 3, "dead_letters": 0, "files": 0,
+        "rows_read": 500, "rows_landed": 500, "bytes_read": 10 + 90 * 2 + 400 * 3,
+        "dead_letters": 0, "files": 0,
         "rows_waiting": 0, "lag": 0, "problems": [], "how": "finished", "reason": "", "restarts": 0, **timing,
     }  # fmt: skip
     assert logged_rows(first.log) == list(range(500))

@@ -1,6 +1,8 @@
 """YAML as the configuration reads it: version 1.2, bounded, no surprises."""
+# ruff: noqa: E501 - one case a line reads better
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,12 +69,14 @@ def test_an_alias_to_something_around_itself_is_refused() -> None:
     assert mistakes("a: &x [*x]") == ["x.yaml:1:4: an alias to something around itself"]
 
 
-@pytest.mark.parametrize("inner", ["[*{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}]", "{{<<: [*{0}, *{0}, *{0}, *{0}]}}"])
+@pytest.mark.parametrize(
+    "inner", ["[*{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}]", "{{<<: [*{0}, *{0}, *{0}, *{0}]}}"]
+)
 def test_aliases_cannot_grow_without_bound(inner: str) -> None:
     first = "[x, x]" if inner.startswith("[") else "{x: 1}"
     names = "abcdefghijklmnopqr"
     lines = [f"a: &a {first}"] + [
-        f"{name}: &{name} {inner.format(before)}" for before, name in zip(names, names[1:], strict=False)
+        f"{name}: &{name} {inner.format(before)}" for before, name in pairwise(names)
     ]
     (mistake,) = mistakes("\n".join(lines))
     assert f"more than {loading.MAX_VALUES} values" in mistake

@@ -1,4 +1,5 @@
 """Wrong configurations and what each is told: the place, the field, what was expected, the nearest valid name."""
+# ruff: noqa: E501 - a message is one line
 
 import textwrap
 
@@ -31,7 +32,9 @@ agents:
 
 def told(text: str, *, once: bool = False) -> list[str]:
     try:
-        return [str(m) for m in check(parse_pipeline(parse(text, "p.yaml", {"SECRET": "hunter2"})), once=once)]
+        return [
+            str(m) for m in check(parse_pipeline(parse(text, "p.yaml", {"SECRET": "hunter2"})), once=once)
+        ]
     except ConfigError as error:
         return [str(m) for m in error.mistakes]
 
@@ -90,7 +93,10 @@ WRONG = {
         ],
     ),
     "a channel nobody fills": (
-        ("      c1: {type: memory}\n    sinks:\n      lake", "      c1: {type: memory}\n      c2: {type: memory}\n    sinks:\n      lake"),  # fmt: skip
+        (
+            "      c1: {type: memory}\n    sinks:\n      lake",
+            "      c1: {type: memory}\n      c2: {type: memory}\n    sinks:\n      lake",
+        ),
         [
             "p.yaml:15:7: agents.land.channels.c2: no sink takes from this channel",
             "p.yaml:15:7: agents.land.channels.c2: no source puts into this channel",
@@ -194,7 +200,7 @@ WRONG = {
         ("  land:", "\tland:"),
         ["p.yaml:10:1: while scanning for the next token, found character '\\t' that cannot start any token"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -233,7 +239,9 @@ def test_agents_that_wait_for_each_other_have_no_order() -> None:
       sinks: {{k: {{type: kafka, topic: {1}, channel: c}}}}"""
     text = f"broker: {{}}\nagents:\n    a:{agent.format('x', 'y')}\n    b:{agent.format('y', 'x')}\n"
     assert told(text) == []
-    assert told(text, once=True) == ["p.yaml:3:5: agents.a: --once has no order: a, b read topics of one another"]
+    assert told(text, once=True) == [
+        "p.yaml:3:5: agents.a: --once has no order: a, b read topics of one another"
+    ]
 
 
 def test_all_are_told_at_once_in_the_order_of_the_file() -> None:

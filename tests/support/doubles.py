@@ -1,4 +1,4 @@
-"""Test doubles of the component contracts: a source of numbered rows, a channel, a log, and a sink with a store.
+"""Test doubles of the component contracts: a source of numbers, a channel, a log, and a sink with a store.
 
 Each does what its contract says and nothing else; faults are asked for by name.
 """
@@ -199,14 +199,14 @@ class StoringSink:
 class Disk:
     """What outlives a durable channel."""
 
-    stream: Partition = Partition("stream", "s1", name="c")
+    stream: Partition = field(default_factory=lambda: Partition("stream", "s1", name="c"))
     batches: list[EventBatch] = field(default_factory=list)
     records: dict[Partition, Record] = field(default_factory=dict)
     released: int = 0
 
 
 class Log:
-    """A durable channel: rows get a new origin, its own offsets, and the record of their source in one append."""
+    """A durable channel: one append stores rows under a new origin, and the record of their source."""
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
