@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from tailrace import registry
 from tailrace.agents.broker_process import BROKER_STOP, BrokerProcess
@@ -15,7 +16,7 @@ from tailrace.agents.instance import instance_id, machine_id
 from tailrace.agents.lock import lock
 from tailrace.agents.positions import KeptOrigins
 from tailrace.clock import Clock
-from tailrace.component import Context, StoredOrigins
+from tailrace.component import Context
 from tailrace.config.pipeline import Agent, Pipeline
 from tailrace.errors import Retry, TailraceError
 from tailrace.event import Partition, Record
@@ -27,6 +28,21 @@ BROKER_START = 30.0
 
 class NotLookedInto(TailraceError):
     """This sink cannot tell now, or never can; the text says why."""
+
+
+class StoredOrigins(Protocol):
+    """What `tailrace positions` asks of a sink that keeps origins, instead of acquire: looking fences nobody.
+
+    open() was called, and no other verb. A sink without these verbs cannot be looked into.
+    """
+
+    def stored(self) -> Mapping[Partition, Record]:
+        """What acquire() would answer, for every partition that this sink of this agent has ever stored."""
+        ...
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """Makes them new again: their rows will be read, and stored, once more. The agent does not run."""
+        ...
 
 
 def stored_positions(pipeline: Pipeline, agent: str, sink: str, clock: Clock) -> Mapping[Partition, Record]:

@@ -5,6 +5,7 @@ Exit statuses: 0, 1 (something failed), 70 (a fault of ours), 75 (locked, or out
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -17,7 +18,7 @@ from tailrace.agents.broker_process import BrokerRefused
 from tailrace.agents.logs import log_to_stderr
 from tailrace.agents.plan import chains, check, routes, unknown_agents
 from tailrace.agents.progress import LineView, LiveView
-from tailrace.agents.summary import CONFIG, FAILED, TEMPORARY, show
+from tailrace.agents.summary import CONFIG, CRASHED, FAILED, TEMPORARY, show
 from tailrace.agents.supervisor import Supervisor
 from tailrace.clock import SystemClock
 from tailrace.config.describe import find, page
@@ -58,6 +59,9 @@ def main() -> NoReturn:
         _fail("the broker cannot run with this configuration; it says why above", CONFIG)
     except Locked as error:
         _fail(str(error), TEMPORARY)
+    except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and says where
+        traceback.print_exc()
+        sys.exit(CRASHED)
     sys.exit(0)
 
 

@@ -43,6 +43,10 @@ class SourceSettings(Settings):
         """Topics of the pipeline's own cluster that it reads; they order the agents under `--once`."""
         return ()
 
+    def cluster(self) -> str | None:
+        """Bootstrap of the Kafka cluster whose offsets are its positions; empty: the pipeline's own."""
+        return None
+
 
 class ChannelSettings(Settings):
     durable: ClassVar[bool] = False
@@ -70,6 +74,10 @@ class SinkSettings(Settings):
     def weakness(self) -> str | None:
         """Why rows and origins are not one commit, as a clause for `explain`; None when they are."""
         return "this sink cannot store origins with the rows"
+
+    def weakness_from(self, source: SourceSettings) -> str | None:
+        """weakness() of a route from this source, where that makes a difference."""
+        return self.weakness()
 
     def notes(self) -> Sequence[str]:
         """Conditions of the guarantee that `explain` must tell (`dfs.datanode.synconclose`, SQLite on one host)."""
@@ -300,19 +308,4 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Lets go of everything without committing."""
-        ...
-
-
-class StoredOrigins(Protocol):
-    """What `tailrace positions` asks of a sink that keeps origins, instead of acquire: looking fences nobody.
-
-    open() was called, and no other verb. A sink without these verbs cannot be looked into.
-    """
-
-    def stored(self) -> Mapping[Partition, Record]:
-        """What acquire() would answer, for every partition that this sink of this agent has ever stored."""
-        ...
-
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """Makes them new again: their rows will be read, and stored, once more. The agent does not run."""
         ...
