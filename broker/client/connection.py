@@ -75,6 +75,10 @@ class Connection:
         return len(self._expected)
 
     @property
+    def closed(self) -> bool:
+        return self._socket is None
+
+    @property
     def usable(self) -> bool:
         """False once closed, and when the broker has closed an idle connection."""
         return self._socket is not None and (bool(self._expected) or not wait_readable([self], 0))
@@ -237,6 +241,9 @@ class Connection:
 
 def wait_readable(connections: Iterable[Connection], timeout: float) -> Sequence[Connection]:
     """Those with bytes to read (or an end), as soon as there is one; empty after `timeout` seconds."""
+    connections = list(connections)
+    if closed := [connection for connection in connections if connection.closed]:
+        return closed
     poll = select.poll()
     by_number = {}
     for connection in connections:

@@ -13,7 +13,7 @@ from tailrace.broker.client.topics import TopicPartition
 from tailrace.broker.client.transactions import anonymous_identity
 from tailrace.broker.wire.batch import Codec
 from tailrace.broker.wire.errors import ErrorCode
-from tailrace.errors import Retry, TailraceError
+from tailrace.errors import Retry, Rewind, TailraceError
 
 _DELIVERED = frozenset({ErrorCode.none, ErrorCode.duplicate_sequence_number})
 _LOST_SEQUENCE = frozenset(
@@ -26,6 +26,7 @@ _LOST_SEQUENCE = frozenset(
 _REQUEST_BYTES = 8 * 2**20
 _DEFAULT_LIMIT = 1_048_588
 _LEAST_LIMIT = 2048
+_REMEMBERED_MS = 3_600_000
 
 
 class Dispatch:
@@ -155,10 +156,28 @@ class Dispatch:
         try:
             sender.send(shipment)
         except Retry:
-            sender.lost()
             for outbox in outboxes:
                 self._cluster.forget_topic(outbox.partition.topic)
+            self._lost(sender)
             raise
+
+    def _lost(self, sender: Sender) -> None:
+        """What is unanswered goes again, if the broker can tell that it has it already.
+
+        Apache Kafka forgets a producer's sequences by the *rows'* timestamps (producer.id.expiration.ms, a
+        day by
+        default) when it restarts: old rows sent again might be doubled. A transaction can be given up
+        instead.
+        """
+        doubtful = sender.lost()
+        if self._transactional_id is None:
+            return
+        old = self._cluster.clock.now_ms() - _REMEMBERED_MS
+        if any(batch.newest() < old for batch in doubtful):
+            raise Rewind(
+                "the answer for rows with timestamps of more than an hour ago is lost: a broker may have "
+                "forgotten whether it has them, so their transaction is given up"
+            )
 
     def _take_answers(self, timeout: float) -> None:
         """Files the answers that are here, waiting up to `timeout` s for the first. Raises the worst of their
@@ -173,7 +192,7 @@ class Dispatch:
                 while sender.connection is not None and (answers := sender.receive(0)) is not None:
                     errors += filter(None, map(self._settle, answers))
             except Retry as error:
-                sender.lost()
+                self._lost(sender)
                 errors.append(error)
             except TailraceError as error:
                 errors.append(error)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tailrace.broker.client.errors import RowTooLarge
 from tailrace.broker.client.sizes import Sizes, cuts
@@ -44,6 +45,11 @@ class Batch:
     sequence: int = -1
     data: bytes | bytearray | memoryview | None = None
     sent: bool = False
+
+    def newest(self) -> int:
+        """The latest timestamp of its rows, ms since the epoch; -1 when none has one."""
+        latest = pc.max(self.rows.column("timestamp").cast(pa.int64())).as_py()
+        return -1 if latest is None else int(latest)
 
 
 @dataclass(slots=True, eq=False)

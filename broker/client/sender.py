@@ -87,13 +87,18 @@ class Sender:
         self._flights.popleft()
         return answers
 
-    def lost(self) -> None:
-        """Closes the connection: what is unanswered is failed, and its leaders are asked for anew."""
+    def lost(self) -> list[Batch]:
+        """Closes the connection: what is unanswered is failed, and its leaders are asked for anew; the
+        batches whose fate is not known.
+        """
         self.close()
+        doubtful = []
         while self._flights:
             for outbox, batch in self._flights.popleft():
                 outbox.failed(batch)
+                doubtful.append(batch)
                 self._cluster.forget_topic(outbox.partition.topic)
+        return doubtful
 
     def close(self) -> None:
         if self._connection is not None:

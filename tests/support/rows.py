@@ -8,13 +8,16 @@ import pyarrow as pa
 
 from tailrace.broker.wire.batch import BatchHeader, check_batch
 from tailrace.broker.wire.decode import decode_fetch
+from tailrace.clock import SystemClock
 from tailrace.event import make_rows
 
 
 def rows_of(
-    *bodies: bytes, keys: Sequence[bytes | None] | None = None, timestamp: int = 1_000
+    *bodies: bytes, keys: Sequence[bytes | None] | None = None, timestamp: int | None = None
 ) -> pa.RecordBatch:
-    """One row a body, positions from 0 on."""
+    """One row a body, positions from 0 on; of now, unless told otherwise."""
+    if timestamp is None:
+        timestamp = SystemClock().now_ms()
     key = None if keys is None else pa.array(keys, pa.binary())
     return make_rows(pa.array(bodies, pa.binary()), np.arange(len(bodies)), timestamp, key=key)
 

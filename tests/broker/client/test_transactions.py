@@ -19,7 +19,7 @@ from tailrace.broker.wire import messages
 from tailrace.broker.wire.errors import ErrorCode
 from tailrace.broker.wire.produce import PartitionProduced, ProduceResponse
 from tailrace.errors import Fenced, Retry, Rewind
-from tests.support.rows import numbered, produced
+from tests.support.rows import numbered, produced, rows_of
 from tests.support.scripted_broker import Body, Cut, ScriptedCluster
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -313,6 +313,18 @@ def test_rows_of_a_transaction_survive_a_lost_connection(scripted, producer):
     producer.commit()
     assert [produced(body)["t", 0].base_sequence for body in scripted.requests(PRODUCE)] == [0, 0]
     assert len(scripted.requests(END_TXN)) == 1
+
+
+def test_old_rows_of_unknown_fate_give_the_transaction_up(scripted, producer):
+    """Kafka may have forgotten their producer, and would take them a second time."""
+    scripted.next_time(PRODUCE, lambda _: Cut(0))
+    producer.begin()
+    producer.send(T0, rows_of(b"x", timestamp=1_000))
+    with pytest.raises(Rewind, match="a broker may have forgotten whether it has them"):
+        producer.commit()
+    assert len(scripted.requests(PRODUCE)) == 1
+    assert scripted.requests(END_TXN) == []
+    producer.init_transactions()
 
 
 def test_verbs_out_of_order_are_refused(cluster):
