@@ -84,7 +84,7 @@ class ChunkReader:
             unterminated=is_last and lines.part > 0,
         )
         rest = data[lines.consumed :]
-        at_end = at_end and not (rest == ord("\n")).any()
+        at_end = at_end and broken is None and not (rest == ord("\n")).any()
         return Chunk(progress.position, lines, after, len(rest), at_end, is_finished and at_end)
 
     def _check(self, content: Content, progress: Progress, tail: memoryview) -> None:

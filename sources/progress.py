@@ -10,7 +10,8 @@ from typing import Any
 from crc32c import crc32c
 
 HEAD = TAIL = 1024
-FIRST_MARK = 1024
+FIRST_MARK = 32 * 1024
+"""More than any banner that several files begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Progress:
     tail_length   bytes right before the position that tail_crc covers; up to TAIL
     part          number of the part of a line that comes next; 0 at the start of a line
     unterminated  the last line was sent although its end had not come
-    marks         (end, CRC of [began, end)) 1, 2, 4, 8, ... KiB after `began`: what a short copy is known by
+    marks         (end, CRC of [began, end)) 32, 64, 128, ... KiB after `began`: what short copies are known by
     """
 
     position: int = 0

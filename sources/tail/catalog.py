@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from tailrace.event import Partition
-from tailrace.sources.tail.names import extended
+from tailrace.sources.tail.names import extended, root
 from tailrace.sources.tail.patterns import Key
 from tailrace.sources.tail.tracked import Tracked
 
@@ -28,13 +28,11 @@ class Catalog:
         return len(self._all)
 
     def add(self, tracked: Tracked) -> None:
+        """A content that has no file yet."""
         self._all[tracked.partition] = tracked
-        for name in {tracked.path, tracked.born}:
+        for name in _names(tracked):
             self._by_name[name].add(tracked)
-        if tracked.attached:
-            self._attached[tracked.key] = tracked
-        else:
-            self._add_lost(tracked)
+        self._add_lost(tracked)
 
     def get(self, partition: Partition) -> Tracked | None:
         return self._all.get(partition)
@@ -72,25 +70,31 @@ class Catalog:
     def rename(self, tracked: Tracked, path: str) -> None:
         if tracked.path == path:
             return
-        if tracked.path != tracked.born:
-            self._drop_name(tracked, tracked.path)
+        before = _names(tracked)
         tracked.path = path
-        self._by_name[path].add(tracked)
+        after = _names(tracked)
+        for name in before - after:
+            self._drop_name(tracked, name)
+        for name in after:
+            self._by_name[name].add(tracked)
 
     def directories(self) -> set[str]:
         """Where the files of all contents are or were."""
         return {os.path.dirname(name) for name in self._by_name if name}
 
     def named(self, path: str) -> Collection[Tracked]:
-        """Contents whose name is or was `path`."""
+        """Contents whose name is or was `path`, or a rotated form of it."""
         return self._by_name.get(path, ())
 
     def relatives(self, path: str) -> Iterator[Tracked]:
-        """Contents of which `path` may name a copy: it extends a name that they have or had."""
+        """Contents of which `path` may name a copy: it extends a name that they have or had.
+
+        Archives of which nothing was read are left out: it is not known what they hold.
+        """
         yielded = set()
         for name in extended(path):
             for tracked in self.named(name):
-                if tracked not in yielded:
+                if tracked not in yielded and not tracked.skip:
                     yielded.add(tracked)
                     yield tracked
 
@@ -105,7 +109,7 @@ class Catalog:
         for tracked in lost:
             self._remove_lost(tracked)
             del self._all[tracked.partition]
-            for name in {tracked.path, tracked.born}:
+            for name in _names(tracked):
                 self._drop_name(tracked, name)
 
     def _add_lost(self, tracked: Tracked) -> None:
@@ -118,6 +122,10 @@ class Catalog:
 
     def _drop_name(self, tracked: Tracked, name: str) -> None:
         _discard(self._by_name, name, tracked)
+
+
+def _names(tracked: Tracked) -> set[str]:
+    return {tracked.path, tracked.born, root(tracked.path), root(tracked.born)}
 
 
 def _discard(index: dict[Any, set[Tracked]], key: Any, tracked: Tracked) -> None:

@@ -16,6 +16,7 @@ class Fate(enum.Enum):
     CHANGED = "there may be something to read"
     CUT = "its file is shorter than what was read: it holds something else now"
     GONE = "its file is nowhere to be found"
+    DOUBTFUL = "a file with its inode has another name and another size: perhaps the inode was used again"
 
 
 def follow(tracked: Tracked, seen: Seen | None, found: Found, catalog: Catalog, now: Moment) -> Fate:
@@ -53,9 +54,11 @@ def _follow_descriptor(tracked: Tracked, fd: int, catalog: Catalog, now: Moment)
 
 def _look(tracked: Tracked, seen: Seen, catalog: Catalog, now: Moment) -> Fate:
     tracked.missing = 0
-    catalog.rename(tracked, seen.path)
     if seen.size < tracked.progress.position and not tracked.is_gzip:
         return Fate.CUT
+    if seen.path != tracked.path and tracked.content is None and seen.stamp[:2] != tracked.stamp[:2]:
+        return Fate.DOUBTFUL
+    catalog.rename(tracked, seen.path)
     return Fate.CHANGED if tracked.look_at(seen.stamp, now) else Fate.SAME
 
 

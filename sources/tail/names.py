@@ -22,6 +22,13 @@ def extended(path: str) -> Iterator[str]:
             yield os.path.join(place, name[:end])
 
 
+def root(path: str) -> str:
+    """The name that a rotated file (`/x/a.log.2.gz`) was written under (`/x/a.log`); the path itself for others."""
+    directory = os.path.dirname(path)
+    bases = [base for base in rotated_from(path) if os.path.dirname(base) == directory]
+    return min(bases, key=len, default=path)
+
+
 def rotated_from(path: str) -> Iterator[str]:
     """Those paths of extended() that rotation turns into `path`, by the habits of logrotate and its kin."""
     name = os.path.basename(path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tailrace.sources.tail.catalog import Catalog
 from tailrace.sources.tail.following import look_at_path
-from tailrace.sources.tail.names import rotated_from
+from tailrace.sources.tail.names import root, rotated_from
 from tailrace.sources.tail.patterns import Found, Seen
 
 _SUBDIRECTORIES = 100
@@ -41,13 +41,14 @@ def outsiders(found: Found, catalog: Catalog, *, is_first: bool) -> Iterator[See
 def is_missed_generation(seen: Seen, catalog: Catalog) -> str | None:
     """The name under which `seen` was written, if it came and was rotated away while nobody looked.
 
-    So it is when it is younger than a content that had this name before, and has it no more. Copies that were
-    there before all we know are older.
+    So it is when it is younger than the first content known to have had this name, and having it no more.
+    Copies from before that are older.
     """
     for base in rotated_from(seen.path):
-        family = [t for t in catalog.named(base) if t.born == base]
-        former = [t.modified for t in family if not (t.attached and t.path == base)]
-        if former and seen.mtime_ns > max(former):
+        family = [t for t in catalog.named(base) if root(t.born) == base]
+        former = [t for t in family if not (t.attached and t.path == base)]
+        # Of what nothing was read, a compressed copy of the same age has everything still to be read.
+        if any(seen.mtime_ns >= t.first_modified + (t.progress.position > 0) for t in former):
             return base
     return None
 

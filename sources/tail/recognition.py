@@ -17,7 +17,7 @@ from tailrace.sources.tail.following import Fate, follow
 from tailrace.sources.tail.names import rotated_from
 from tailrace.sources.tail.outsiders import is_missed_generation, outsiders
 from tailrace.sources.tail.patterns import Found, Key, Seen
-from tailrace.sources.tail.suspects import Finding, Kinship, Patience, Suspect
+from tailrace.sources.tail.suspects import Finding, Kinship, Patience, RelativeCutError, Suspect
 from tailrace.sources.tail.tracked import Moment, Tracked, begin_at_end, new_tracked
 
 _FIRST_STEP = 64 * 1024
@@ -36,6 +36,8 @@ class Recognition:
     ) -> None:
         self.problems: list[Problem] = []
         """Files that could not be opened at the last look."""
+        self.must_look = False
+        """A file was found to hold something else than before: only a new look can tell what."""
         self.takes_only: set[Key] | None = None
         """When set: no other files are new, however they came here."""
         self._catalog = catalog
@@ -48,8 +50,8 @@ class Recognition:
         self._suspects: dict[Key, Suspect] = {}
         self._judged: dict[Key, tuple[int, int]] = {}
         """Size and mtime of files that are none of ours, and of those that can be left alone until they change."""
-        self._own: set[Key] = set()
-        """Files that were suspects and turned out to be of their own."""
+        self._cleared: dict[Key, frozenset[Tracked]] = {}
+        """Files that are of their own, and what they were compared with to know."""
         self._literals: set[str] = set()
         self._begins_at_end = False
 
@@ -71,6 +73,7 @@ class Recognition:
                 by_key[seen.key] = seen
         for tracked in self._catalog.attached():
             self._follow(tracked, by_key.get(tracked.key), found, now)
+        self.must_look = False
         beside = {seen.key: seen for seen in outsiders(found, self._catalog, is_first=is_first)}
         unknown = [
             seen
@@ -80,9 +83,10 @@ class Recognition:
         self._drop_suspects_besides({seen.key for seen in unknown})
         # The oldest first: when several begin like a lost content, the oldest is its copy.
         new = [seen for seen in sorted(unknown, key=lambda seen: seen.mtime_ns) if self._is_new(seen, now)]
-        # `app.log` before `app.log.1`, so that what appeared together can be compared.
-        for seen in sorted(new, key=lambda seen: len(seen.path)):
-            self._begin(seen, now)
+        if not self.must_look:
+            # `app.log` before `app.log.1`, so that what appeared together can be compared.
+            for seen in sorted(new, key=lambda seen: len(seen.path)):
+                self._begin(seen, now)
         self._catalog.forget_oldest()
 
     def lose(self, tracked: Tracked, *, was_cut: bool) -> None:
@@ -94,10 +98,15 @@ class Recognition:
         self._descriptors.close(tracked)
         self._catalog.detach(tracked)
         tracked.was_cut = was_cut
+        self.must_look |= was_cut
 
     def _follow(self, tracked: Tracked, seen: Seen | None, found: Found, now: Moment) -> None:
         fate = follow(tracked, seen, found, self._catalog, now)
-        if fate in (Fate.CUT, Fate.GONE):
+        if fate is Fate.DOUBTFUL:
+            # As a lost one it is recognised by its content, if it is the same.
+            self._descriptors.close(tracked)
+            self._catalog.detach(tracked)
+        elif fate in (Fate.CUT, Fate.GONE):
             self.lose(tracked, was_cut=fate is Fate.CUT)
         elif self._has_ended(tracked, now):
             self._judged[tracked.key] = tracked.stamp[:2]
@@ -119,6 +128,7 @@ class Recognition:
         suspect = self._suspects.get(seen.key)
         if suspect is not None and seen.size >= suspect.seen.size:
             suspect.look_at(seen, now)
+            suspect.consider(self._relatives(seen))
             return self._resolve(suspect, _FIRST_STEP, now)
         self._drop_suspect(seen.key)
         if self._judged.get(seen.key) == (seen.size, seen.mtime_ns):
@@ -136,12 +146,15 @@ class Recognition:
         if tracked is not None:
             self._attach(tracked, seen, content, now)
             return False
-        relatives = [t for t in self._catalog.relatives(seen.path) if t.attached or t.progress.position > 0]
+        relatives = self._relatives(seen) - self._cleared.get(seen.key, frozenset())
         if not relatives:
             content.close()
             return self._is_wanted(seen)
-        kinships = [Kinship(relative, is_known=True) for relative in relatives]
+        kinships = [Kinship(relative) for relative in relatives]
         return self._resolve(self._suspect(seen, content, kinships, now), _FIRST_STEP, now)
+
+    def _relatives(self, seen: Seen) -> set[Tracked]:
+        return {t for t in self._catalog.relatives(seen.path) if t.attached or t.progress.position > 0}
 
     def _same_file(self, seen: Seen, content: Content) -> Tracked | None:
         """The lost content that is in this very file: same inode, and same content as far as it was read."""
@@ -170,26 +183,27 @@ class Recognition:
         return is_missed_generation(seen, self._catalog) is not None
 
     def _begin(self, seen: Seen, now: Moment) -> None:
-        """A new file, unless one that appeared together with it begins with all that it holds."""
+        """A new file, unless one that was not compared with it yet begins with all that it holds."""
         try:
             content = self._descriptors.open(seen.path, seen.key)
         except (OSError, BadContentError):
             return  # the next look will tell
-        twins = [t for t in self._catalog.relatives(seen.path) if t.attached and t.progress.position == 0]
-        if twins and not self._begins_at_end and seen.key not in self._own:
-            suspect = self._suspect(seen, content, [Kinship(twin, is_known=False) for twin in twins], now)
+        twins = self._relatives(seen) - self._cleared.get(seen.key, frozenset())
+        if twins and not self._begins_at_end:
+            suspect = self._suspect(seen, content, [Kinship(twin, is_twin=True) for twin in twins], now)
             if not self._resolve(suspect, _FIRST_STEP, now):
                 return
             try:
                 content = self._descriptors.open(seen.path, seen.key)
             except (OSError, BadContentError):
                 return
-        self._own.discard(seen.key)
+        self._cleared.pop(seen.key, None)
         tracked = new_tracked(seen, now.ms)
         if seen.group < 0:
             tracked.born = is_missed_generation(seen, self._catalog) or seen.path
         if self._begins_at_end:
             begin_at_end(tracked, seen, content)
+            tracked.at_first_start = True
         self._catalog.add(tracked)
         self._attach(tracked, seen, content, now)
 
@@ -216,8 +230,8 @@ class Recognition:
         """Compares possible copies on, about `budget` bytes of them; false when no comparison is under way."""
         for suspect in list(self._suspects.values()):
             if suspect.finding is Finding.MORE:
-                if self._resolve(suspect, budget, now):
-                    self._begin(suspect.seen, now)
+                # A file of its own is begun by the next look: it may have to be compared with what is new then.
+                self.must_look |= self._resolve(suspect, budget, now)
                 return True
         return False
 
@@ -232,6 +246,10 @@ class Recognition:
         seen = suspect.seen
         try:
             original = suspect.step(self._descriptors, self._reader, budget, now, self._patience)
+        except RelativeCutError as error:
+            self.lose(error.relative, was_cut=True)
+            suspect.finding = Finding.MORE
+            return False
         except (OSError, BadContentError) as error:
             self.problems.append(Problem(seen.path, f"cannot be compared with what was read: {error}"))
             self._drop_suspect(seen.key)
@@ -248,16 +266,23 @@ class Recognition:
         elif suspect.finding is Finding.OTHER:
             self._drop_suspect(seen.key)
             if self._is_wanted(seen):
-                self._own.add(seen.key)
+                self._cleared[seen.key] = suspect.considered | self._cleared.get(seen.key, frozenset())
                 return True
             self._judged[seen.key] = (seen.size, seen.mtime_ns)
-        elif suspect.finding is Finding.COPY:
-            suspect.close()
+        elif suspect.finding is Finding.READ:
+            content = suspect.release()
+            self._drop_suspect(seen.key)
+            assert content is not None
+            copy = new_tracked(seen, now.ms)
+            begin_at_end(copy, seen, content, is_known=True)
+            self._catalog.add(copy)
+            self._attach(copy, seen, content, now)
         return False
 
     def _drop_suspects_besides(self, keys: set[Key]) -> None:
         for key in self._suspects.keys() - keys:
             self._drop_suspect(key)
+        self._cleared = {key: relatives for key, relatives in self._cleared.items() if key in keys}
         if len(self._judged) > 10_000:
             self._judged = {key: stamp for key, stamp in self._judged.items() if key in keys}
 

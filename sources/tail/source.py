@@ -92,7 +92,7 @@ class TailSource:
     def read(self, timeout: float) -> EventBatch | Assigned | Revoked | None:
         for tracked in self._survey.changed(self._catalog):
             self._turns.ask(tracked)
-        if self._survey.is_due():
+        if self._survey.is_due() or self._recognition.must_look:
             self._look()
         if self._assigning:
             new, self._assigning = self._assigning, []
@@ -107,7 +107,7 @@ class TailSource:
             del self._skips[tracked]
             return self._reading.skip(tracked)
         is_busy, batch = self._next_batch()
-        if batch is None and not is_busy and not self._survey.must_look:
+        if batch is None and not is_busy and not self._recognition.must_look:
             if self._ending is not None and self._has_ended(self._ending):
                 raise Finished("every file was read to the end it had")
             self._survey.wait(timeout)
@@ -236,7 +236,6 @@ class TailSource:
             self._turns.done()
             if answer is Nothing.CHANGED:
                 self._recognition.lose(tracked, was_cut=True)
-                self._survey.must_look = True
             elif answer is Nothing.GONE:
                 self._survey.hasten()
             elif answer is Nothing.FAILED:

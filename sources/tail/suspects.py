@@ -17,11 +17,22 @@ from tailrace.sources.tail.tracked import Moment, Tracked
 
 
 class Finding(enum.Enum):
+    """What a suspect is. When it may be a copy of several contents, the first of these decides."""
+
     MORE = "not decided: go on"
-    WAIT = "it may be an unfinished copy: only time tells"
-    COPY = "all of it was read from another file"
     TAKES_OVER = "it holds the rest of a content whose file is gone"
+    READ = "all of it was read and committed from another file, and nothing more is expected"
+    COPY = "so far it is the same as another file that is followed"
+    WAIT = "it may be an unfinished copy: only time tells"
     OTHER = "it is a file of its own"
+
+
+class RelativeCutError(Exception):
+    """The file of the content that a suspect is compared with was cut meanwhile: that content is lost."""
+
+    def __init__(self, relative: Tracked) -> None:
+        super().__init__(relative.path)
+        self.relative = relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +53,69 @@ class Kinship:
     While that content has a file, the two are compared byte for byte; else the suspect with what is remembered.
     """
 
-    def __init__(self, relative: Tracked, *, is_known: bool) -> None:
+    def __init__(self, relative: Tracked, *, is_twin: bool = False) -> None:
+        """is_twin: both appeared together; else the relative was followed before the suspect came."""
         self.relative = relative
-        self.is_known = is_known
-        """The relative was followed before the suspect came; else both appeared together."""
+        self.is_twin = is_twin
         self._same = 0
         """Bytes of the suspect that are known to be the relative's, too."""
         self._comparison: Recollection | SideBySide | None = None
         self._against: tuple[Content, object] | None = None
 
-    def step(self, content: Content, descriptors: Descriptors, reader: ChunkReader, budget: int) -> Verdict:
-        """Raises OSError, BadContentError."""
-        relative = self.relative
-        if not relative.attached or relative.is_gzip:
-            # A rewind moves a lost content's position back; what is still read moves on without an end.
-            position = 0 if relative.attached else relative.progress.position
-            if not self._goes_on(content, position):
-                self._comparison = Recollection(content, relative.progress)
-            assert isinstance(self._comparison, Recollection)
-            verdict = self._comparison.step(budget)
-            self._same = max(self._same, self._comparison.proven)
-            return verdict
-        original = descriptors.content(relative)
+    def find(
+        self,
+        content: Content,
+        descriptors: Descriptors,
+        reader: ChunkReader,
+        budget: int,
+        still: float,
+        patience: Patience,
+    ) -> Finding:
+        """Compares on. `still`: seconds since the suspect was modified.
+
+        Raises RelativeCutError, OSError, BadContentError.
+        """
+        is_beside = self.relative.attached and not self.relative.is_gzip
+        if is_beside:
+            verdict = self._compare_beside(content, descriptors, reader, budget)
+        else:
+            verdict = self._compare_remembered(content, budget)
+        if verdict is Verdict.MORE:
+            return Finding.MORE
+        if verdict is Verdict.DIFFERS:
+            return Finding.OTHER
+        if verdict is Verdict.AGREES:
+            return Finding.COPY if self.relative.attached else Finding.TAKES_OVER
+        if is_beside and self.is_twin and not content.is_finished() and not self.relative.is_deleted:
+            return Finding.OTHER if still >= patience.together else Finding.WAIT
+        if still < patience.unfinished and not content.is_finished():
+            return Finding.COPY if is_beside else Finding.WAIT
+        if not is_beside and not self._is_proven():
+            return Finding.OTHER
+        # What is not committed may have to be read again, and then perhaps from here.
+        needed = self._same if is_beside else self.relative.progress.position
+        return Finding.READ if self.relative.committed >= needed else Finding.COPY
+
+    def _compare_beside(
+        self, content: Content, descriptors: Descriptors, reader: ChunkReader, budget: int
+    ) -> Verdict:
+        original = descriptors.content(self.relative)
         if not self._goes_on(content, original):
             self._comparison = SideBySide(content, original)
         assert isinstance(self._comparison, SideBySide)
         verdict = self._comparison.step(budget)
-        if verdict is Verdict.DIFFERS and not reader.check(original, relative.progress):
-            return Verdict.SHORT  # the original was cut just now: the next look will find it lost
+        if verdict is Verdict.DIFFERS and not reader.check(original, self.relative.progress):
+            raise RelativeCutError(self.relative)
         self._same = max(self._same, self._comparison.same)
         return verdict
+
+    def _compare_remembered(self, content: Content, budget: int) -> Verdict:
+        # A rewind moves a lost content's position back; what is still read moves on without an end.
+        position = 0 if self.relative.attached else self.relative.progress.position
+        if not self._goes_on(content, position):
+            self._comparison = Recollection(content, self.relative.progress)
+        assert isinstance(self._comparison, Recollection)
+        return self._comparison.step(budget)
 
     def _goes_on(self, content: Content, other: object) -> bool:
         against = (content, other)
@@ -80,11 +124,10 @@ class Kinship:
         self._against = against
         return False
 
-    @property
-    def is_proven(self) -> bool:
-        """Most of the suspect, and all that could be compared, is the relative's."""
-        compared = self._comparison.offset if isinstance(self._comparison, Recollection) else self._same
-        return 0 < compared <= 2 * self._same
+    def _is_proven(self) -> bool:
+        """All of the suspect was the relative's; or most of it, and more than any banner that files begin with."""
+        assert isinstance(self._comparison, Recollection)
+        return 0 < self._comparison.offset <= max(self._same, 2 * self._comparison.proven)
 
 
 class Suspect:
@@ -96,13 +139,18 @@ class Suspect:
         self._still_since = now.since(seen.mtime_ns)
         self._content: Content | None = content
         self._kinships = list(kinships)
-        self._decided_for: tuple[tuple[Tracked, bool], ...] = ()
+        self.considered = frozenset(kinship.relative for kinship in self._kinships)
+
+    def consider(self, relatives: Iterable[Tracked]) -> None:
+        """Compares with those, too, that appeared since."""
+        fresh = set(relatives) - self.considered
+        self.considered |= fresh
+        self._kinships += [Kinship(relative, is_twin=True) for relative in fresh]
 
     def look_at(self, seen: Seen, now: Moment) -> None:
-        """Notes what a later look found. A copy that is done with is compared again when something has changed."""
+        """Notes what a later look found."""
         if (seen.size, seen.mtime_ns) != (self.seen.size, self.seen.mtime_ns):
             self._still_since = now.since(seen.mtime_ns)
-            self._decided_for = ()
         self.seen = seen
 
     def step(
@@ -110,38 +158,19 @@ class Suspect:
     ) -> Tracked | None:
         """Compares on; `finding` tells the outcome. Answers the content that it takes over.
 
-        Raises OSError, BadContentError.
+        Raises RelativeCutError, OSError, BadContentError.
         """
-        relatives = tuple((kinship.relative, kinship.relative.attached) for kinship in self._kinships)
-        if self.finding is Finding.COPY and self._decided_for == relatives:
-            return None
-        self._decided_for = relatives
         still = now.monotonic - self._still_since
         if self._content is None:
             self._content = descriptors.open(self.seen.path, self.seen.key)
-        is_copy = False
+        found: dict[Finding, Kinship] = {}
         for kinship in list(self._kinships):
-            relative = kinship.relative
-            verdict = kinship.step(self._content, descriptors, reader, budget)
-            if verdict is Verdict.MORE:
-                self.finding = Finding.MORE
-                return None
-            if verdict is Verdict.DIFFERS:
+            finding = kinship.find(self._content, descriptors, reader, budget, still, patience)
+            if finding is Finding.OTHER:
                 self._kinships.remove(kinship)
-            elif not relative.attached:
-                if verdict is Verdict.AGREES:
-                    self.finding = Finding.TAKES_OVER
-                    return relative
-                if still >= patience.unfinished or self._content.is_finished():
-                    is_copy |= kinship.is_proven
-                    if not kinship.is_proven:
-                        self._kinships.remove(kinship)
-            elif kinship.is_known:
-                is_copy = True
-            elif still >= patience.together:
-                self._kinships.remove(kinship)
-        self.finding = Finding.COPY if is_copy else Finding.WAIT if self._kinships else Finding.OTHER
-        return None
+            found.setdefault(finding, kinship)
+        self.finding = next(finding for finding in Finding if finding in found)
+        return found[self.finding].relative if self.finding is Finding.TAKES_OVER else None
 
     def release(self) -> Content | None:
         """Hands the open content over; the suspect can still be stepped, and then opens it again."""

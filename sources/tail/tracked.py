@@ -40,7 +40,7 @@ class Tracked:
     path      path now, or the last one known
     key       device and inode now, or the last ones known
     attached  the file `key` is known to hold this content; else nothing can be read of it now
-    modified  time of its last modification as far as known, ns since the epoch
+    first_modified, modified  time of modification when it was first seen, and the last one known; ns since the epoch
     skip      an archive that was there at a `start: end`: nothing of it is read
     """
 
@@ -51,6 +51,7 @@ class Tracked:
     first_seen: int
     """When, ms since the epoch."""
     progress: Progress = field(default_factory=Progress)
+    first_modified: int = 0
     modified: int = 0
     group: int = -1
     skip: bool = False
@@ -130,6 +131,7 @@ class Tracked:
             "path": self.path,
             "born": self.born,
             "first_seen": self.first_seen,
+            "first_modified": self.first_modified,
             "modified": self.modified,
             "skip": self.skip,
             "at_first_start": self.at_first_start,
@@ -156,6 +158,7 @@ def new_tracked(seen: Seen, now_ms: int) -> Tracked:
         path=seen.path,
         key=seen.key,
         first_seen=now_ms,
+        first_modified=seen.mtime_ns,
         modified=seen.mtime_ns,
         group=seen.group,
     )
@@ -175,9 +178,12 @@ def first_start_marker(source: str, now_ms: int) -> Tracked:
     )
 
 
-def begin_at_end(tracked: Tracked, seen: Seen, content: Content) -> None:
-    """Lets a new file be read from its present end on (`start: end`), or from where its last line begins."""
-    tracked.at_first_start = tracked.must_skip = True
+def begin_at_end(tracked: Tracked, seen: Seen, content: Content, *, is_known: bool = False) -> None:
+    """Lets a new file be read from its present end on, or from where a half-written last line begins.
+
+    is_known: every byte of it was read elsewhere, a half-written line as well.
+    """
+    tracked.must_skip = True
     if not isinstance(content, PlainContent):
         # What an archive holds was written before; its position is only a number that rises.
         tracked.skip = True
@@ -186,7 +192,8 @@ def begin_at_end(tracked: Tracked, seen: Seen, content: Content) -> None:
     block = bytearray(min(_LAST_LINE, seen.size))
     before = seen.size - len(block)
     filled = content.read_at(before, memoryview(block))
-    end = before + (block.rfind(b"\n", 0, filled) + 1 or filled)
+    last_line = block.rfind(b"\n", 0, filled) + 1
+    end = before + (filled if is_known or not last_line else last_line)
     head, tail = bytearray(min(HEAD, end)), bytearray(min(TAIL, end))
     content.read_at(0, memoryview(head))
     content.read_at(end - len(tail), memoryview(tail))
@@ -217,6 +224,7 @@ def from_record(source: str, partition: Partition, record: Record) -> Tracked | 
             key=(int(fields["device"]), int(fields["inode"])),
             first_seen=int(fields["first_seen"]),
             progress=progress,
+            first_modified=int(fields["first_modified"]),
             modified=int(fields["modified"]),
             skip=bool(fields["skip"]),
             at_first_start=bool(fields["at_first_start"]),

@@ -117,6 +117,7 @@ def test_progress_is_the_same_however_it_was_made(cut: int) -> None:
         (TEXT[:-1] + b"X", Verdict.DIFFERS),
         (TEXT[:3000] + b"X" + TEXT[3001:], Verdict.DIFFERS),
         (TEXT[:3000] + b"X" + TEXT[3001:-100], Verdict.DIFFERS),
+        (TEXT[:300_000] + b"X" + TEXT[300_001:400_000], Verdict.SHORT),
     ],
 )
 def test_a_recollection_tells_the_same_content_from_others(
@@ -132,9 +133,9 @@ def test_a_recollection_tells_the_same_content_from_others(
 
 
 def test_a_short_copy_is_proven_by_the_marks_it_reaches(tmp_path: Path) -> None:
-    recollection = Recollection(content(tmp_path / "c", TEXT[:5000]), progress_of(TEXT))
+    recollection = Recollection(content(tmp_path / "c", TEXT[:100_000]), progress_of(TEXT))
     assert recollection.step(1 << 20) is Verdict.SHORT
-    assert recollection.proven == 4096
+    assert recollection.proven == 65_536
 
 
 def test_side_by_side(tmp_path: Path) -> None:

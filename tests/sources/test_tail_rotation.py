@@ -162,7 +162,7 @@ def test_a_copy_is_not_read_before_the_original_is_cut(logs: Path, start: Start)
 def test_a_copy_that_misses_what_was_written_before_the_cut_is_not_read_again(
     logs: Path, start: Start
 ) -> None:
-    append(logs / "a.log", *(f"line {i}" for i in range(1000)))
+    append(logs / "a.log", *(f"line {i}" for i in range(10_000)))
     tail = start()
     tail.bodies()
     shutil.copyfile(logs / "a.log", logs / "a.log.1")
@@ -173,7 +173,34 @@ def test_a_copy_that_misses_what_was_written_before_the_cut_is_not_read_again(
     os.truncate(logs / "a.log", 0)
     tail.look()
     tail.look(1000)
-    assert len(tail.bodies()) == 1001
+    assert len(tail.bodies()) == 10_001
+    tail.kill()
+    tail = start()
+    tail.look(1000)
+    assert len(tail.bodies()) == 10_001
+
+
+def test_a_full_copy_stays_unread_when_the_original_is_deleted_while_we_are_down(
+    logs: Path, start: Start
+) -> None:
+    append(logs / "a.log", "one", "two")
+    tail = start()
+    tail.bodies()
+    shutil.copyfile(logs / "a.log", logs / "a.log.bak")
+    append(logs / "a.log", "three")
+    tail.look()
+    tail.look(61)
+    assert tail.bodies() == [b"one", b"two", b"three"]
+    tail.look()
+    tail.commit()
+    tail.kill()
+    (logs / "a.log").unlink()
+    tail = start()
+    tail.look(1000)
+    assert tail.bodies() == [b"one", b"two", b"three"]
+    append(logs / "a.log.bak", "four")
+    tail.look()
+    assert tail.bodies() == [b"one", b"two", b"three", b"four"]
 
 
 def test_a_gzipped_copy_of_a_renamed_file_goes_on_from_the_position(logs: Path, start: Start) -> None:

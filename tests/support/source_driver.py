@@ -99,11 +99,11 @@ class Driver:
         self.uncommitted.append(batch)
 
     def read(self, most: int = 1000) -> None:
-        """Until it gives nothing twice in a row."""
+        """Until it gives nothing many times in a row: one call looks into a part of many files only."""
         idle = 0
         for _ in range(most):
             idle = 0 if self.step() else idle + 1
-            if idle == 2 or self.finished:
+            if idle == 20 or self.finished:
                 return
         raise AssertionError("it does not come to rest")
 
