@@ -62,6 +62,13 @@ def history(directory: Path, seed: int, *, rounds: int = 3, leave_out=None) -> N
         run(inspect(directory, fs, model, seed))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_transactions_are_whole_or_not_at_all(tmp_path: Path, seed: int) -> None:
     history(tmp_path / "d", seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_more_histories(tmp_path: Path) -> None:
+    for seed in range(1000, 2000):
+        history(tmp_path / str(seed), seed)
