@@ -1,4 +1,4 @@
-"""Which rows of a batch go to which partition of the topic, as columns."""
+"""Which rows of a batch go to which partition of the topic, as columns; and what a dead letter looks like."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tailrace.broker.client.topics import TopicPartition
-from tailrace.broker.wire.partitioner import partition_of
+from tailrace.broker.wire.partitioner import partition_of, partitions_of
 from tailrace.event import HEADERS, EventBatch, Partition
 
 
@@ -34,32 +34,20 @@ def share_out(batch: EventBatch, topic: str, spread: Spread, partitions: int) ->
     """
     if not batch.num_rows:
         return []
-    home = partition_of(batch.partition.id.encode(), partitions)
+    origin = batch.partition
+    home = partition_of((origin.id if origin.kind == "file" else origin.key).encode(), partitions)
     if spread.by == "round_robin":
         home = spread.turn % partitions
         spread.turn += 1
     if spread.by in ("origin", "round_robin") or partitions == 1:
-        return [Share(TopicPartition(topic, home), batch.rows, batch.partition)]
-    keys = (
-        batch.rows.column("key")
-        if spread.by == "key"
-        else _header(batch.rows, spread.by.removeprefix("header:"))
-    )
-    coded = keys.dictionary_encode()
-    places = np.array(
-        [
-            home if key is None else partition_of(key, partitions)
-            for key in [*coded.dictionary.to_pylist(), None]
-        ]
-    )
-    numbers = places[coded.indices.fill_null(-1).to_numpy()]
+        return [Share(TopicPartition(topic, home), batch.rows, origin)]
+    numbers = partitions_of(_keys(batch.rows, spread.by), partitions, home)
+    order = np.argsort(numbers, kind="stable")
+    rows = batch.rows.take(pa.array(order))
+    found, starts = np.unique(numbers[order], return_index=True)
     return [
-        Share(
-            TopicPartition(topic, int(number)),
-            batch.rows.filter(pa.array(numbers == number)),
-            batch.partition,
-        )
-        for number in np.unique(numbers)
+        Share(TopicPartition(topic, int(number)), rows.slice(start, end - start), origin)
+        for number, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True)
     ]
 
 
@@ -77,5 +65,7 @@ def dead_letter(row: pa.RecordBatch, origin: Partition, reason: str) -> pa.Recor
     return row.set_column(2, row.schema.field("headers"), pa.array([headers], HEADERS))
 
 
-def _header(rows: pa.RecordBatch, name: str) -> pa.Array:
-    return pc.map_lookup(rows.column("headers"), pa.scalar(name), "first")
+def _keys(rows: pa.RecordBatch, by: str) -> pa.Array:
+    if by == "key":
+        return rows.column("key")
+    return pc.map_lookup(rows.column("headers"), pa.scalar(by.removeprefix("header:")), "first")

@@ -1,9 +1,9 @@
 """`__tailrace_positions`: the compacted topic in which the Kafka sink keeps origins, written in the rows'
 transactions.
 
-Key: a JSON array [pipeline, agent, sink, instance, partition key]; value: a JSON object with the next
-position, the
-source's state, the partition's name, and since when it is gone. A tombstone forgets a partition.
+Key: a JSON array [pipeline, agent, sink, instance, partition key]; the instance is null for partitions of
+topics, which move from one instance to another. Value: a JSON object with the next position, the source's
+state, the partition's name, and since when it is gone. A tombstone forgets a partition.
 """
 
 import base64
@@ -16,17 +16,19 @@ import pyarrow as pa
 
 from tailrace.broker.client.admin import EARLIEST, LATEST, list_offsets
 from tailrace.broker.client.cluster import Cluster
-from tailrace.broker.client.fetcher import Fetched, Fetcher
+from tailrace.broker.client.fetcher import Fetcher
 from tailrace.broker.client.topics import TopicPartition
 from tailrace.broker.wire.partitioner import partition_of
 from tailrace.component import Context
-from tailrace.errors import Corrupt, Retry
+from tailrace.errors import Corrupt, Halt, Retry
 from tailrace.event import Partition, Record, make_rows
 
 TOPIC = "__tailrace_positions"
+PARTITIONS = 8
+"""What the topic is made with. More of them, added later, are not used: a key's place must not move."""
 _VERSION = 1
 _PATIENCE = 30.0
-"""Seconds to wait for a rival's open transaction to end before Retry names it."""
+"""Seconds to wait for somebody's open transaction to end before Retry says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +39,38 @@ class Stored:
     record: Record
     gone: int | None = None
 
+    def gone_since(self, now_ms: int | None) -> "Stored":
+        return replace(self, gone=now_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose positions: one sink of one instance of an agent."""
+    """Whose positions: one sink of an agent; `instance` None for those that all its instances share."""
 
     pipeline: str
     agent: str
     sink: str
-    instance: str
+    instance: str | None
 
     @classmethod
     def of(cls, context: Context) -> "Owner":
         return cls(context.pipeline, context.agent, context.name, context.instance)
 
     @property
-    def prefix(self) -> list[str]:
+    def shared(self) -> "Owner":
+        return replace(self, instance=None)
+
+    def keeper(self, partition: Partition) -> "Owner":
+        return self.shared if partition.kind == "topic" else self
+
+    @property
+    def prefix(self) -> list[str | None]:
         return [self.pipeline, self.agent, self.sink, self.instance]
 
 
 def encode(owner: Owner, partition: Partition, stored: Stored | None) -> tuple[bytes, bytes | None]:
     """(key, value); the value None is a tombstone."""
-    key = json.dumps([*owner.prefix, partition.key]).encode()
+    key = json.dumps([*owner.keeper(partition).prefix, partition.key]).encode()
     if stored is None:
         return key, None
     value: dict[str, Any] = {
@@ -73,20 +85,19 @@ def encode(owner: Owner, partition: Partition, stored: Stored | None) -> tuple[b
     return key, json.dumps(value).encode()
 
 
-def decode(key: bytes, value: bytes | None) -> tuple[list[str], str, Stored | None]:
-    """(owner's prefix, partition key, what is stored or None for a tombstone). Corrupt for anything else."""
+def decode(key: bytes, value: bytes) -> Stored:
+    """Corrupt for anything but what encode() makes; Halt for what a newer version made."""
     try:
-        *prefix, partition_key = json.loads(key)
-        if value is None:
-            return prefix, partition_key, None
+        partition_key = json.loads(key)[-1]
         content = json.loads(value)
-        if content["version"] != _VERSION:
-            raise Corrupt(f"{TOPIC}: a position of version {content['version']}: written by a newer Tailrace")
+        version = content["version"]
+        if isinstance(version, int) and version > _VERSION:
+            raise Halt(f"{TOPIC}: a position of version {version} was written by a newer Tailrace")
         state = content.get("state")
         record = Record(int(content["position"]), None if state is None else base64.b64decode(state))
-        partition = _partition(partition_key, content["name"])
-        return prefix, partition_key, Stored(partition, record, content.get("gone"))
-    except (ValueError, KeyError, TypeError) as error:
+        gone = content.get("gone")
+        return Stored(_partition(partition_key, content["name"]), record, None if gone is None else int(gone))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise Corrupt(f"{TOPIC}: not a position: key {key[:200]!r}: {error!r}") from error
 
 
@@ -97,9 +108,9 @@ def rows_of(entries: list[tuple[bytes, bytes | None]], now_ms: int) -> pa.Record
     return make_rows(pa.array(values, pa.binary()), positions, now_ms, key=pa.array(keys, pa.binary()))
 
 
-def partition_for(cluster: Cluster, owner: Owner) -> TopicPartition:
+def place_of(cluster: Cluster, owner: Owner) -> TopicPartition:
     """All positions of one owner are in one partition: one fewer marker a transaction."""
-    partitions = len(cluster.topic(TOPIC).partitions)
+    partitions = min(len(cluster.topic(TOPIC).partitions), PARTITIONS)
     return TopicPartition(TOPIC, partition_of(json.dumps(owner.prefix).encode(), partitions))
 
 
@@ -108,24 +119,15 @@ def read_positions(cluster: Cluster, owner: Owner) -> dict[Partition, Stored]:
     settled by it.
 
     The end is taken first and without isolation, so that a commit whose markers are still being written
-    is waited for.
+    is waited for. Retry when somebody's open transaction hides a part of it for long.
     """
-    place = partition_for(cluster, owner)
+    place = place_of(cluster, owner)
     end = list_offsets(cluster, [place], LATEST, isolation="read_uncommitted")[place]
-    found: dict[str, Stored] = {}
-    for key, value in _read(cluster, place, end):
-        prefix, partition_key, stored = decode(key, value)
-        if prefix != owner.prefix:
-            continue
-        if stored is None:
-            found.pop(partition_key, None)
-        else:
-            found[partition_key] = stored
-    return {stored.partition: stored for stored in found.values()}
-
-
-def gone_at(stored: Stored, now_ms: int | None) -> Stored:
-    return replace(stored, gone=now_ms)
+    prefix = json.dumps(owner.prefix).encode()[:-1] + b","
+    entries = _read(cluster, place, end)
+    latest = {key: value for key, value in entries if key is not None and key.startswith(prefix)}
+    found = [decode(key, value) for key, value in latest.items() if value is not None]
+    return {stored.partition: stored for stored in found}
 
 
 def changed(
@@ -139,18 +141,19 @@ def changed(
     }
 
 
-def _read(cluster: Cluster, place: TopicPartition, end: int) -> Iterator[tuple[bytes, bytes | None]]:
-    start = list_offsets(cluster, [place], EARLIEST)[place]
+def _read(cluster: Cluster, place: TopicPartition, end: int) -> Iterator[tuple[bytes | None, bytes | None]]:
+    at = list_offsets(cluster, [place], EARLIEST)[place]
     fetcher = Fetcher(cluster, isolation="read_committed")
-    fetcher.seek(place, start)
+    fetcher.seek(place, at)
     deadline = cluster.clock.monotonic() + _PATIENCE
-    at = start
     try:
         while at < end:
             fetched = fetcher.poll(0.5)
             if fetched is not None:
                 at = fetched.end
-                yield from _entries(fetched)
+                deadline = cluster.clock.monotonic() + _PATIENCE
+                keys, values = fetched.rows.column("key"), fetched.rows.column("body")
+                yield from zip(keys.to_pylist(), values.to_pylist(), strict=True)
             elif cluster.clock.monotonic() > deadline:
                 raise Retry(
                     f"{place}: read up to offset {at} of {end}: somebody's transaction is open there; it"
@@ -160,18 +163,9 @@ def _read(cluster: Cluster, place: TopicPartition, end: int) -> Iterator[tuple[b
         fetcher.close()
 
 
-def _entries(fetched: Fetched) -> Iterator[tuple[bytes, bytes | None]]:
-    keys = fetched.rows.column("key").to_pylist()
-    values = fetched.rows.column("body").to_pylist()
-    for key, value in zip(keys, values, strict=True):
-        if key is None:
-            raise Corrupt(f"{TOPIC}: a row without a key; somebody else writes to this topic")
-        yield key, value
-
-
 def _partition(key: str, name: str) -> Partition:
     kind, _, rest = key.partition("/")
     identity, _, number = rest.rpartition("/")
-    if kind not in ("file", "topic", "stream") or not identity:
+    if kind not in ("file", "topic", "stream") or not identity or not isinstance(name, str):
         raise ValueError(f"not a partition: {key!r}")
     return Partition(kind, identity, int(number), name)  # type: ignore[arg-type]
