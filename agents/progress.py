@@ -8,6 +8,7 @@ import structlog
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from tailrace.agents.agent_process import AgentProcess
 from tailrace.agents.process import LineHandler
@@ -127,7 +128,7 @@ class LiveView:
             )
             lag = "" if progress.lag is None else f"{progress.lag:,}"
             problem = progress.problems[0].text if progress.problems else ""
-            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""), problem)
+            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""), Text(problem))
         self._live.update(table, refresh=True)
 
     def close(self) -> None:

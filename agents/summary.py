@@ -27,8 +27,9 @@ class AgentSummary:
 
     @property
     def megabytes_a_second(self) -> float:
-        """Of bodies read, in 10^6 bytes."""
-        return self.progress.bytes_read / 1e6 / self.seconds if self.seconds > 0 else 0.0
+        """Bodies read, in 10^6 bytes, from the first row read to the last commit."""
+        seconds = self.progress.busy_seconds or self.seconds
+        return self.progress.bytes_read / 1e6 / seconds if seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.support.running import Tailrace, eventually, gone
 
@@ -151,3 +152,16 @@ def test_only_the_named_agent_runs(tailrace: Run) -> None:
     both = tailrace(two, "--once", "--json")
     assert both.wait() == 0
     assert {name: a["rows_read"] for name, a in both.summary()["agents"].items()} == {"a": 500, "b": 0}
+
+
+def test_an_agent_that_halts_is_left_and_the_others_go_on(tailrace: Run, tmp_path: Path) -> None:
+    two = ENDLESS + ENDLESS.partition("agents:\n")[2].replace("  a:", "  b:", 1)
+    (tmp_path / "state" / "a").mkdir(parents=True)
+    (tmp_path / "state" / "a" / "instance.json").write_text("damaged")
+    run = tailrace(two)
+    run.logged(r"agent=a .*how=halt .*instance.json is damaged")
+    seen = len(logged_rows(run.log))
+    eventually(lambda: len(logged_rows(run.log)) > seen + 50, "rows of b")
+    assert len(run.children()) == 1
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 1
