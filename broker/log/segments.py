@@ -72,7 +72,7 @@ class Segments:
     def unlink(self, going: Sequence[Segment]) -> None:
         """Forgets the oldest segments and deletes their files, each .log first; readers keep what they hold open.
 
-        One by one, so that after a power cut none is missing between others.
+        Not durable: what comes back after a power cut lies below the log start, and goes another time.
         """
         with self._lock:
             self._exchange([segment for segment in self.all if segment not in going])
@@ -82,7 +82,6 @@ class Segments:
                 if os.path.exists(segment.path(suffix)):
                     self._fs.unlink(segment.path(suffix))
                     failpoint("log.delete_unlinked")
-            self._fs.fsync_dir(self._directory)
 
     def swap(self, group: Sequence[Segment], fresh: Segment) -> None:
         """Puts a rewritten segment in the place of those it was made from: after any crash it is all or nothing."""

@@ -74,6 +74,7 @@ class LogStore:
         self._views = Views()
         self._lock = threading.RLock()
         self._checkpoint_lock = threading.Lock()
+        self._checkpointed: dict[str, checkpoints.Offsets] = {}
         self._catalogue = Catalogue()
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[uuid.UUID, Topic] = {}
@@ -346,7 +347,11 @@ class LogStore:
                 checkpoints.HIGH_WATERMARK: {key: log.hw for key, log in logs.items()},
             }
             for name, offsets in marks.items():
+                if self._checkpointed.get(name) == offsets:
+                    continue
+                self._checkpointed.pop(name, None)
                 checkpoints.write(self._fs, self.data_dir, name, offsets)
+                self._checkpointed[name] = offsets
                 failpoint("store.checkpoint_written")
 
     def abandon(self) -> None:
@@ -368,12 +373,7 @@ class LogStore:
             self.checkpoint()
             failpoint("store.close_before_marker")
             path = os.path.join(self.data_dir, CLEAN_SHUTDOWN)
-            fd = self._fs.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            try:
-                self._fs.write(fd, b'{"version":0,"brokerEpoch":-1}')
-                self._fs.fsync(fd)
-            finally:
-                os.close(fd)
+            os.close(self._fs.open(path, os.O_WRONLY | os.O_CREAT))  # only its name counts
             self._fs.fsync_dir(self.data_dir)
         self._directory_lock.release()
         self._directory_lock = None

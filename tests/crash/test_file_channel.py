@@ -1,11 +1,7 @@
 """The file channel after SIGKILL at every failpoint and after power cuts: each row reaches the sink exactly once."""
 
-import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +11,9 @@ from tailrace.clock import ManualClock
 from tailrace.component import Context
 from tailrace.fs import FileSystem, LocalFileSystem
 from tests.support.channel_history import Driver, Model
+from tests.support.forked import run_forked
 from tests.support.powercut import PowerCut, PowerCutFileSystem
+from tests.support.ramdisk import ramdisk
 
 ROOT = Path(__file__).parents[2]
 OWN = re.findall(r'failpoint\("([a-z_.]+)"\)', (ROOT / "channels" / "file.py").read_text())
@@ -53,41 +51,37 @@ def power_cut_history(directory: Path, seed: int, *, rounds: int = 3, steps: int
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_power_cuts_lose_and_double_nothing(tmp_path, seed):
-    power_cut_history(tmp_path / "d", seed)
+def test_power_cuts_lose_and_double_nothing(seed):
+    with ramdisk() as root:
+        power_cut_history(root / "d", seed)
 
 
 def run_child(directory: Path, seed: int, steps: int, failpoints: str, model: Model) -> int:
-    child = subprocess.run(
-        [
-            sys.executable, "-m", "tests.support.channel_history",
-            str(directory), str(seed), str(steps), json.dumps(model.sink_position),
-        ],
-        env={**os.environ, "TAILRACE_FAILPOINTS": failpoints},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        timeout=60,
-    )  # fmt: skip
-    for line in child.stdout.decode().splitlines():
-        model.report(*json.loads(line))
-    if child.returncode not in (0, -signal.SIGKILL):
-        pytest.fail(child.stderr.decode())
-    return child.returncode
+    def work(say) -> None:
+        driver = Driver(str(directory), LocalFileSystem(), seed, say, model.sink_position)
+        driver.run(steps)
+        driver.channel.close()
+
+    ended = run_forked(work, failpoints)
+    for report in ended.reports:
+        model.report(*report)
+    assert ended.status in (0, -signal.SIGKILL)
+    return ended.status
 
 
 @pytest.mark.parametrize("name", OWN + OF_THE_LOG)
-def test_sigkill_at_every_failpoint_loses_and_doubles_nothing(tmp_path, name):
-    for seed in range(6):
-        directory = tmp_path / str(seed)
-        directory.mkdir()
-        model = Model()
-        if run_child(directory, seed, 200, f"{name}=kill@{1 + seed % 2}", model) == 0:
-            continue
-        for again in (1, 2):
-            channel = reopened(directory, LocalFileSystem())
-            model.check(channel)
-            channel.close()
-            assert run_child(directory, seed + 100 * again, 30, "", model) == 0
-        return
+def test_sigkill_at_every_failpoint_loses_and_doubles_nothing(name):
+    with ramdisk() as root:
+        for seed in range(10):
+            directory = root / str(seed)
+            directory.mkdir()
+            model = Model()
+            if run_child(directory, seed, 200, f"{name}=kill@{1 + seed % 2}", model) == 0:
+                continue
+            for again in (1, 2):
+                channel = reopened(directory, LocalFileSystem())
+                model.check(channel)
+                channel.close()
+                assert run_child(directory, seed + 100 * again, 30, "", model) == 0
+            return
     pytest.fail(f"no history passed {name}")

@@ -1,11 +1,7 @@
 """The broker's log after SIGKILL at every failpoint and after power cuts: nothing lost that was answered for, nothing invented."""
 
-import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +9,10 @@ import pytest
 from tailrace.broker.log.store import LogStore
 from tailrace.clock import ManualClock
 from tailrace.fs import LocalFileSystem
+from tests.support.forked import run_forked
 from tests.support.log_history import DEFAULTS, Driver, Model
 from tests.support.powercut import PowerCut, PowerCutFileSystem
+from tests.support.ramdisk import ramdisk
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(
@@ -55,41 +53,36 @@ def power_cut_history(directory: Path, seed: int, *, rounds: int = 3, steps: int
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_power_cuts_lose_nothing_durable(tmp_path, seed):
-    power_cut_history(tmp_path / "d", seed)
+def test_power_cuts_lose_nothing_durable(seed):
+    with ramdisk() as root:
+        power_cut_history(root / "d", seed)
 
 
 def run_child(directory: Path, seed: int, steps: int, failpoints: str, model: Model, tag: str) -> int:
-    """Runs the driver in a process of its own; feeds its reports to the model; answers its return code."""
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.support.log_history", str(directory), str(seed), str(steps), tag],
-        env={**os.environ, "TAILRACE_FAILPOINTS": failpoints},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        timeout=60,
-    )
-    for line in child.stdout.decode().splitlines():
-        what, *rest = json.loads(line)
-        if what != "end":
-            model.report(what, *rest)
-    if child.returncode not in (0, -signal.SIGKILL):
-        pytest.fail(child.stderr.decode())
-    return child.returncode
+    """Runs the driver in a process of its own; feeds its reports to the model; answers its exit status."""
+
+    def work(say) -> None:
+        Driver(str(directory), LocalFileSystem(), seed, say, tag).run(steps)
+
+    ended = run_forked(work, failpoints)
+    for what, *rest in ended.reports:
+        model.report(what, *rest)
+    assert ended.status in (0, -signal.SIGKILL)
+    return ended.status
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sigkill_at_every_failpoint_loses_nothing(tmp_path, name):
-    for seed in range(12):
-        directory = tmp_path / str(seed)
-        model = Model()
-        times = 1 + seed % 3
-        if run_child(directory, seed, 250, f"{name}=kill@{times}", model, "a") == 0:
-            continue
-        check(directory, model)
-        assert run_child(directory, seed + 1000, 30, "", model, "b") == 0
-        check(directory, model)
-        return
+def test_sigkill_at_every_failpoint_loses_nothing(name):
+    with ramdisk() as root:
+        for seed in range(40):
+            directory = root / str(seed)
+            model = Model()
+            if run_child(directory, seed, 250, f"{name}=kill@{1 + seed % 3}", model, "a") == 0:
+                continue
+            check(directory, model)
+            assert run_child(directory, seed + 1000, 30, "", model, "b") == 0
+            check(directory, model)
+            return
     pytest.fail(f"no history passed {name}")
 
 

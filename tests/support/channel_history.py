@@ -1,20 +1,16 @@
 """Random histories of a file channel between sources and a sink, and the model that counts every row exactly once.
 
 Source i has the rows `i:0`, `i:1`, ... at positions 0, 1, ...; the sink's store is the model, so it survives what
-the channel must survive. Run as a program it reports in JSON lines.
+the channel must survive.
 """
 
-import json
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import structlog
-
 from tailrace.channels.file import FileChannel, FileChannelSettings
 from tailrace.clock import ManualClock
 from tailrace.component import Context
@@ -68,9 +64,13 @@ class Model:
             record = has.get(source_partition(n))
             position = record.position if record else 0
             least, most = self.answered.get(n, 0), self.tried.get(n, 0)
-            assert least <= position <= most, f"source {n}: channel is at {position}, answered {least}, tried {most}"
+            assert least <= position <= most, (
+                f"source {n}: channel is at {position}, answered {least}, tried {most}"
+            )
             if record is not None:
-                assert record.state == state_at(n, position), f"source {n}: state {record.state!r} at {position}"
+                assert record.state == state_at(n, position), (
+                    f"source {n}: state {record.state!r} at {position}"
+                )
             self.answered[n] = self.tried[n] = position
         channel.seek(None if self.sink_position is None else Record(self.sink_position))
         rows = list(self.sink_rows)
@@ -80,7 +80,9 @@ class Model:
             mine = [row for row in rows if row.startswith(f"{n}:")]
             wanted = [f"{n}:{k}" for k in range(self.answered[n])]
             wanted = [row for row in wanted if not skipped(row)]
-            assert [row.partition("|")[0] for row in mine] == wanted, f"source {n}: rows lost, doubled or out of order"
+            assert [row.partition("|")[0] for row in mine] == wanted, (
+                f"source {n}: rows lost, doubled or out of order"
+            )
 
 
 def skipped(row: str) -> bool:
@@ -146,20 +148,3 @@ class Driver:
             self.say("commit", self.position, self.taken)
             self.taken = []
             self.channel.release(self.position)
-
-
-def main() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    directory, seed, steps, position = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
-
-    def say(*report) -> None:
-        sys.stdout.write(json.dumps(report) + "\n")
-        sys.stdout.flush()
-
-    driver = Driver(directory, LocalFileSystem(), seed, say, position)
-    driver.run(steps)
-    driver.channel.close()
-
-
-if __name__ == "__main__":
-    main()

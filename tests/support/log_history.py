@@ -1,17 +1,13 @@
 """Random histories of a log store, and the model that says what must be there after a crash at any moment.
 
 The driver tells what it is about to do and what was answered; the model needs only these reports, so the driver
-may run in this process (power cuts) or in a child that is killed. Run as a program it reports in JSON lines.
+may run in this process (power cuts) or in a child that is killed.
 """
 
-import json
 import os
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import structlog
 
 from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.errors import LogError
@@ -122,21 +118,27 @@ class Model:
         most = topic.leo + len(topic.trying)
         known = max([most, *(offset + 1 for offset in topic.rows)])
         assert least <= log.leo <= known, f"{name}: LEO {log.leo}, answered for {least}, sent {known}"
-        assert topic.start <= log.log_start <= max(topic.start, topic.start_wanted), f"{name}: log start {log.log_start}"
+        assert topic.start <= log.log_start <= max(topic.start, topic.start_wanted), (
+            f"{name}: log start {log.log_start}"
+        )
         assert log.flushed == log.leo, f"{name}: recovered to {log.leo} but only {log.flushed} is durable"
         batches = read_batches(log)
         found = {}
         next_offset = None
         for header, records in batches:
             if not topic.compact and next_offset is not None:
-                assert header.base_offset == next_offset, f"{name}: {next_offset} is missing, {header.base_offset} follows"
+                assert header.base_offset == next_offset, (
+                    f"{name}: {next_offset} is missing, {header.base_offset} follows"
+                )
             next_offset = header.next_offset
             for record in records:
                 if record.offset >= log.log_start:
                     found[record.offset] = as_row(header, record)
         if not topic.compact:
             wanted = {offset: row for offset, row in topic.rows.items() if log.log_start <= offset < log.leo}
-            assert found == wanted, f"{name}: rows differ: {sorted(set(found.items()) ^ set(wanted.items()))[:6]}"
+            assert found == wanted, (
+                f"{name}: rows differ: {sorted(set(found.items()) ^ set(wanted.items()))[:6]}"
+            )
         else:
             check_compacted(name, topic, found, log)
         check_producers(name, log, batches)
@@ -148,10 +150,14 @@ class Model:
         topic.trying = []
 
 
-def check_compacted(name: str, topic: TopicModel, found: dict[int, tuple[str, str]], log: PartitionLog) -> None:
+def check_compacted(
+    name: str, topic: TopicModel, found: dict[int, tuple[str, str]], log: PartitionLog
+) -> None:
     """Nothing invented, and the last value of each key is there."""
     for offset, row in found.items():
-        assert topic.rows.get(offset) == row, f"{name}: offset {offset} holds {row}, {topic.rows.get(offset)} was sent"
+        assert topic.rows.get(offset) == row, (
+            f"{name}: offset {offset} holds {row}, {topic.rows.get(offset)} was sent"
+        )
     last: dict[str, int] = {}
     for offset, (key, value) in sorted(topic.rows.items()):
         if offset < log.leo and key:
@@ -209,7 +215,9 @@ def check_producers(name: str, log: PartitionLog, batches) -> None:
         found = (states[pid].epoch, states[pid].last_sequence)
         if sequence < 0 and log.log_start > 0:  # its data is gone by retention, and the state may know more
             found, sequence = (found[0], -1), -1
-        assert found == (epoch, sequence), f"{name}: producer {pid} is at {found}, the log says {(epoch, sequence)}"
+        assert found == (epoch, sequence), (
+            f"{name}: producer {pid} is at {found}, the log says {(epoch, sequence)}"
+        )
     if log.log_start == 0:
         wanted = min(open_since.values(), default=log.hw)
         assert log.lso == wanted, f"{name}: LSO {log.lso}, the log says {wanted}"
@@ -286,7 +294,9 @@ class Driver:
         now = self.clock.now_ms()
         if name.endswith("c"):
             keys = [f"k{self.random.randrange(6)}" for _ in values]
-            rows = [(k, None if self.random.random() < 0.15 else v) for k, v in zip(keys, values, strict=True)]
+            rows = [
+                (k, None if self.random.random() < 0.15 else v) for k, v in zip(keys, values, strict=True)
+            ]
             batch = keyed([(k.encode(), v and v.encode()) for k, v in rows], timestamp=now)
             self.put(name, log, batch, [(k, str(v)) for k, v in rows])
         elif self.random.random() < 0.4:
@@ -301,7 +311,12 @@ class Driver:
         epoch, sequence = (state.epoch, state.last_sequence + 1) if state else (0, 0)
         transactional = pid > 0
         batch = numbered(
-            pid, epoch, sequence, *(v.encode() for v in values), transactional=transactional, timestamp=self.clock.now_ms()
+            pid,
+            epoch,
+            sequence,
+            *(v.encode() for v in values),
+            transactional=transactional,
+            timestamp=self.clock.now_ms(),
         )
         self.put(name, log, batch, [("", v) for v in values])
 
@@ -334,7 +349,11 @@ class Driver:
         picked = self.pick()
         if picked and not picked[0].endswith("c") and self.random.random() < 0.5:
             name, log = picked
-            offset = self.random.randint(log.log_start, log.flushed) if log.flushed > log.log_start else log.log_start
+            offset = (
+                self.random.randint(log.log_start, log.flushed)
+                if log.flushed > log.log_start
+                else log.log_start
+            )
             self.say("start", name, offset)
             self.say("started", name, log.delete_before(offset))
 
@@ -364,7 +383,10 @@ class Driver:
             if found is not None:
                 place = (found.file.path, found.position + self.random.randrange(found.length))
                 self.say("damaged", name)
+        leftover = hurt and self.random.random() < 0.5
         self.store.abandon()
+        if leftover:
+            open(os.path.join(hurt[1].directory, f"{hurt[1].leo:020d}.log.cleaned"), "wb").close()
         if place is not None:
             fd = os.open(place[0], os.O_RDWR)
             os.pwrite(fd, b"\xff\x00\xff", place[1])
@@ -372,19 +394,3 @@ class Driver:
         self.store = self.open()
         for name, topic in self.store.topics().items():
             self.say("reopened", name, topic.partitions[0].leo)
-
-
-def main() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    directory, seed, steps, tag = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-
-    def say(*report) -> None:
-        sys.stdout.write(json.dumps(report) + "\n")
-        sys.stdout.flush()
-
-    Driver(directory, LocalFileSystem(), seed, say, tag).run(steps)
-    say("end", "")
-
-
-if __name__ == "__main__":
-    main()
