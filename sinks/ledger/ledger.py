@@ -5,6 +5,7 @@ Each method is one transaction. LedgerDown says that nothing was stored and the 
 """
 
 import contextlib
+import os
 import sqlite3
 import uuid as uuids
 from collections.abc import Collection, Iterator, Mapping
@@ -31,6 +32,7 @@ from tailrace.sinks.ledger.schema import (
     ownership,
     partition_state,
 )
+from tailrace.units import show_size
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _DAMAGED = ("malformed", "not a database", "disk image")
@@ -47,6 +49,8 @@ class Ledger:
         self.place = show_url(url)
         self.uuid = ""
         self._engine = engine if engine is not None else open_engine(url)
+        on_disk = url.drivername == "sqlite"
+        self._directory = os.path.dirname(os.path.abspath(url.database or "")) if on_disk else None
 
     def open(self, pipeline: str) -> None:
         """Makes the tables when they are not there. Raises Halt for a newer version or another pipeline's."""
@@ -261,12 +265,21 @@ class Ledger:
         try:
             yield
         except IntegrityError as error:
+            if verb == "open":  # somebody makes the same tables at the same moment
+                raise LedgerDown(f"ledger {self.place}: {verb}: {error.orig}") from error
             raise Corrupt(f"ledger {self.place}: {verb}: it contradicts itself: {error.orig}") from error
         except (DBAPIError, sqlite3.Error) as error:
             reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
             if any(word in reason for word in _DAMAGED):
                 raise Halt(f"ledger {self.place}: {reason}: restore it from a backup") from error
-            raise LedgerDown(f"ledger {self.place}: {verb}: {reason}") from error
+            raise LedgerDown(f"ledger {self.place}: {verb}: {reason}{self._room()}") from error
+
+    def _room(self) -> str:
+        """Most trouble of a ledger on this disk is that the disk is full."""
+        if self._directory is None or not os.path.isdir(self._directory):
+            return ""
+        stat = os.statvfs(self._directory)
+        return f"; {show_size(stat.f_bavail * stat.f_frsize)} free"
 
 
 def _insert_if_absent(connection: Connection, table: Table, values: Mapping[str, object]) -> None:

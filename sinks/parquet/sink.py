@@ -17,7 +17,7 @@ from tailrace.errors import Corrupt, Fenced, Halt, Retry, Rewind
 from tailrace.event import EventBatch, Partition, Record
 from tailrace.failpoint import failpoint
 from tailrace.sinks.ledger.engine import ledger_url
-from tailrace.sinks.ledger.ledger import Ledger
+from tailrace.sinks.ledger.ledger import Ledger, LedgerDown
 from tailrace.sinks.ledger.model import Group, Held, SinkId
 from tailrace.sinks.ledger.origins import forget, stored
 from tailrace.sinks.parquet.bucket import Bucket, sort
@@ -109,6 +109,9 @@ class ParquetSink:
                 else {Group.of(one) for one in wanted}
             )
             strangers = self._strangers(wanted)
+            for group in groups if partitions is ALL else ():
+                if group in self._groups:
+                    self._forget(group, self._groups[group])
             self._drop_uncommitted(wanted)
             if membership is not None:
                 membership.heartbeat()
@@ -222,6 +225,8 @@ class ParquetSink:
 
     def _explain(self, error: OSError) -> str:
         """The reason, with the room there is: most trouble of this kind is a full disk."""
+        if isinstance(error, LedgerDown):
+            return str(error)
         try:
             free = self._store.free_bytes()
         except OSError:

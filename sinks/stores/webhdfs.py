@@ -45,6 +45,8 @@ class WebHdfsStore:
         self._authority = authority
         self._spool = spool
         self._fs = fs
+        self._made: set[str] = set()
+        """Directories that were made for final files."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=0))
@@ -70,13 +72,16 @@ class WebHdfsStore:
 
     def publish(self, staged: str, final: str) -> bool:
         parent = posixpath.dirname(final)
-        self._call("MKDIRS", parent, lambda: self._client.makedirs(parent))
-        status = self._status(final)
-        if status is not None:
+        if parent not in self._made:
+            self._call("MKDIRS", parent, lambda: self._client.makedirs(parent))
+            self._made.add(parent)
+        if self._status(final) is not None:
             return False  # never move *into* a directory of that name
         failpoint("store.webhdfs.before_rename")
-        self._call("RENAME", staged, lambda: self._client._rename(staged, destination=final))
+        answer = self._call("RENAME", staged, lambda: self._client._rename(staged, destination=final).json())
         failpoint("store.webhdfs.after_rename")
+        if answer.get("boolean") is not True:
+            self._made.clear()  # perhaps somebody removed the directory
         return False
 
     def sync(self, finals: Sequence[str]) -> None:

@@ -51,12 +51,16 @@ class Snapshot:
 class Landing:
     """One root and its ledger.
 
+    root     a local directory; for another store a mirror of it, made anew by `mirror` before each look
+    url      what stands in front of the ledger's paths in the place of `root`
     visible  of each partition: the position of every row that can be seen, and (body, dead letter or not)
     """
 
     root: Path
     query: Query
     visible: Mapping[Key, Mapping[int, tuple[bytes, bool]]]
+    url: str = ""
+    mirror: Callable[[], None] = field(default=lambda: None)
     again: Mapping[Key, int] = field(default_factory=dict)
     """Partitions that were reset, and where: every row before it is expected twice."""
     read: dict[str, Counter] = field(default_factory=dict)
@@ -73,6 +77,7 @@ class Landing:
 
     def faults_now(self) -> list[str]:
         """What must hold at every instant, whatever has just died: 1, 3, 5 and 6."""
+        self.mirror()
         return [*self._ranges(), *self._final_files(), *self._epochs()]
 
     def faults_recovered(self, group: Mapping[str, Sequence]) -> list[str]:
@@ -125,7 +130,7 @@ class Landing:
     def _final_files(self) -> list[str]:
         faults = []
         known = {
-            final: (size, rows)
+            self._local(final): (size, rows)
             for final, size, rows in self.query(
                 'SELECT f.final, f.bytes, f."rows" FROM file f JOIN batch b ON f.batch = b.id'
             )
@@ -160,7 +165,7 @@ class Landing:
         landed: dict[Key, Counter] = {key: Counter() for key in self.visible}
         for (final,) in self.query("SELECT final FROM file"):
             try:
-                for (key, position, body, dead), times in self._read(Path(final)).items():
+                for (key, position, body, dead), times in self._read(Path(self._local(final))).items():
                     landed.setdefault(key, Counter())[position, body, dead] += times
             except FileNotFoundError:
                 return [f"invariant 4: {final} is in the ledger and not on disk"]
@@ -193,7 +198,7 @@ class Landing:
             for batch, state in self.query("SELECT id, state FROM batch WHERE state <> 'PUBLISHED'")
         ]
         on_disk = {str(path) for path in self._on_disk()}
-        in_ledger = {final for (final,) in self.query("SELECT final FROM file")}
+        in_ledger = {self._local(final) for (final,) in self.query("SELECT final FROM file")}
         if on_disk != in_ledger:
             faults.append(
                 f"invariant 4: files on disk and in the ledger differ: {sorted(on_disk ^ in_ledger)[:3]}"
@@ -215,6 +220,9 @@ class Landing:
             for key, (offset, _) in group.items()
             if offset > decided.get(key, 0)
         ]
+
+    def _local(self, final: str) -> str:
+        return str(self.root) + final.removeprefix(self.url) if self.url else final
 
     def _states(self) -> Sequence[tuple]:
         return self.query("SELECT id, kind, stream, number FROM partition_state")

@@ -1,5 +1,6 @@
 """What every ledger must do, whatever database keeps it."""
 
+import contextlib
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import text
 from tailrace import failpoint
 from tailrace.errors import Fenced, Halt
 from tailrace.event import Partition, Record
+from tailrace.sinks.ledger.engine import parse_url
 from tailrace.sinks.ledger.ledger import Ledger, LedgerDown
 from tailrace.sinks.ledger.model import Advance, Answer, Decision, Group, LandedFile, Range, SinkId
 from tailrace.sinks.ledger.origins import forget, stored
@@ -160,6 +162,38 @@ def test_many_landers_at_once_decide_every_position_once(connect):
     assert [start for start, _ in done] == [0, *(end for _, end in done)][: len(done)]
 
 
+def test_landers_that_start_together_make_one_ledger(url):
+    ledgers = [Ledger(url) for _ in range(4)]
+
+    def start(ledger: Ledger) -> None:
+        while not ledger.uuid:
+            with contextlib.suppress(LedgerDown):
+                ledger.open("p")
+
+    threads = [threading.Thread(target=start, args=(ledger,)) for ledger in ledgers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({ledger.uuid for ledger in ledgers}) == 1
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.mark.interop
+def test_a_postgresql_that_crashes_keeps_what_it_answered_for(postgres):
+    ledger = Ledger(parse_url(postgres.create_database("crash")))
+    ledger.open("p")
+    owned, held = own(ledger)
+    assert ledger.decide(decision(owned, held[T0], 0, 9), 1) is Answer.COMMITTED
+    postgres.stop(immediate=True)
+    with pytest.raises(LedgerDown, match="crash"):
+        ledger.undone(SINK, [owned])
+    postgres.start()
+    assert own(ledger)[1][T0].record == Record(9, b"state")
+    ledger.close()
+
+
 def test_a_ledger_of_another_pipeline_or_of_a_newer_version_is_refused(connect, url):
     ledger = connect()
     with pytest.raises(Halt, match="belongs to pipeline 'p'"):
@@ -219,8 +253,6 @@ def test_to_forget_gives_up_what_was_never_published_but_only_as_a_whole(connect
 
 
 def test_a_ledger_that_cannot_be_reached_says_which_and_why(tmp_path):
-    from tailrace.sinks.ledger.engine import parse_url
-
     path = tmp_path / "ledger.db"
     path.mkdir()
     with pytest.raises(LedgerDown, match=r"ledger\.db"):
@@ -228,8 +260,6 @@ def test_a_ledger_that_cannot_be_reached_says_which_and_why(tmp_path):
 
 
 def test_a_file_that_is_no_database_is_a_matter_for_a_person(tmp_path):
-    from tailrace.sinks.ledger.engine import parse_url
-
     path = tmp_path / "ledger.db"
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(Halt, match="restore it"):

@@ -294,6 +294,26 @@ def test_a_directory_that_somebody_removes_under_it_is_made_again(world):
     assert world.rows() == ["3"]
 
 
+def test_a_ledger_on_a_full_disk_is_told_and_waited_for(world):
+    sink = world.sink()
+    sink.acquire([TOPIC])
+    sink.write(batch(TOPIC, 0, [b"a"], state=b"x" * 100_000))
+    pragma(sink, "max_page_count=1")  # what is there stays, more does not fit
+    for _ in range(2):
+        with pytest.raises(Retry, match=r"ledger sqlite.*decide: database or disk is full; .* free"):
+            sink.commit()
+    assert world.files() == []
+    pragma(sink, "max_page_count=100000")
+    assert sink.commit() == {TOPIC: 1}
+    assert world.rows() == ["a"]
+
+
+def pragma(sink, text):
+    """On the sink's own connection: the pool has one."""
+    with sink._opened.ledger._engine.connect() as connection:
+        connection.connection.dbapi_connection.execute(f"PRAGMA {text}").fetchall()
+
+
 def test_staging_of_another_group_is_not_touched(world):
     sink = world.sink(row_group="64KiB")
     other = Partition("topic", "abc", 1, "weblogs")
