@@ -134,9 +134,7 @@ class Coordinators:
             chosen = self.random.sample(range(PARTITIONS), self.random.randint(1, PARTITIONS))
             for partition in chosen:
                 places = [(TOPIC, partition)]
-                error = await self._again(
-                    lambda p=places: self.transactions.add_partitions(name, producer, p)
-                )
+                error = await self._again(self.transactions.add_partitions, name, producer, places)
                 if error is not ErrorCode.none or not self._append(txn, producer, partition, sequences):
                     return
             if self.random.random() < 0.6 and not await self._commit_offsets(txn, producer):

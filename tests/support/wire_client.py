@@ -55,7 +55,7 @@ class WireClient:
         except ConnectionResetError:
             return True
 
-    def call(self, key: int, version: int, **values: Any) -> Any:
+    def call(self, key: int, version: int, /, **values: Any) -> Any:
         """One request of plain values, and its answer."""
         self.send(key, version, request(key, version, **values))
         return self.receive()
