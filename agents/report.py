@@ -72,7 +72,7 @@ def look(agent: WiredAgent) -> Progress:
         dead_letters=sum(total.dead_letters for total in totals),
         files=sum(total.files for total in totals),
         busy_seconds=_busy_seconds(agent),
-        rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels),
+        rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels if wired.opened.is_set()),
         lag=sum(known) if len(known) == len(lags) else None,
         problems=problems,
     )

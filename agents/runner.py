@@ -13,7 +13,6 @@ from typing import Any
 from tailrace.agents.mailbox import Left
 from tailrace.agents.wiring import WiredAgent, WiredChannel
 from tailrace.clock import Clock
-from tailrace.component import Channel
 
 TICK = 0.05
 """Seconds between two looks at the loops."""
@@ -33,7 +32,6 @@ class Runner:
         self._clock = clock
         self._running: list[Future[Any]] = []
         self._settling: list[Future[bool]] = []
-        self._opened: list[Channel] = []
 
     def run(self, stop: threading.Event, shutdown_timeout: float) -> bool:
         """True when all that was read is committed; False when the time after `stop` was too short for it.
@@ -49,15 +47,16 @@ class Runner:
             agent.leave.set()
             wait(self._running, timeout=GOODBYE)
             pool.shutdown(wait=False)
-            for channel in self._opened:
-                channel.close()
+            for wired in agent.channels:
+                if wired.opened.is_set():
+                    wired.channel.close()
         self._raise_failures()
         return drained
 
     def _run(self, pool: ThreadPoolExecutor, stop: threading.Event, shutdown_timeout: float) -> bool:
         agent = self._agent
         self._running = [pool.submit(self._open, wired) for wired in agent.channels]
-        self._watch_until(lambda: stop.is_set() or len(self._opened) == len(agent.channels))
+        self._watch_until(lambda: stop.is_set() or all(wired.opened.is_set() for wired in agent.channels))
         if stop.is_set():
             return True  # nothing was read yet
         loops = [loop.run for loop in agent.sinks] + [loop.run for loop in agent.sources]
@@ -74,7 +73,7 @@ class Runner:
             wired.patience(wired.channel.open)
         except Left:
             return
-        self._opened.append(wired.channel)
+        wired.opened.set()
 
     def _watch_until(self, condition: Callable[[], bool], deadline: float = float("inf")) -> bool:
         """True once `condition` holds; False when `deadline` is over. Raises what a loop failed with."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from tailrace import registry
@@ -17,11 +17,12 @@ from tailrace.config.pipeline import Agent
 
 @dataclass(frozen=True, slots=True)
 class WiredChannel:
-    """A channel, whether its settings call it durable, and the policy its puts are retried by."""
+    """A channel, the same again when its settings call it durable, and the policy its puts are retried by."""
 
     channel: Channel
     durable: DurableChannel | None
     patience: Patience
+    opened: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
