@@ -78,23 +78,29 @@ def again(verb: Callable[[], T], seconds: float = 60.0) -> T:
             time.sleep(min(error.after, 0.1))
 
 
-def under_fire(server: Server, work: Callable[[threading.Event], None]) -> None:
-    """Runs `work` in a thread, kills and restarts the server, and lets the work end."""
-    stop, faults = threading.Event(), []
+def under_fire(server: Server, work: Callable[[threading.Event, threading.Event], None]) -> None:
+    """Runs `work(stop, moved)` in a thread, kills and restarts the server, and lets the work end.
+
+    Each kill comes a little after the work has moved on, at another moment of it.
+    """
+    stop, moved = threading.Event(), threading.Event()
+    faults: list[BaseException] = []
 
     def run() -> None:
         try:
-            work(stop)
+            work(stop, moved)
         except BaseException as error:  # noqa: BLE001 - raised again below
             faults.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     for n in range(KILLS):
-        thread.join(0.15 + 0.1 * n)
+        moved.clear()
+        while thread.is_alive() and not moved.wait(0.1):
+            pass
+        thread.join(0.03 + 0.07 * n)
         server.kill()
         server.start()
-    thread.join(0.3)
     stop.set()
     thread.join(120)
     assert not thread.is_alive()
@@ -103,7 +109,8 @@ def under_fire(server: Server, work: Callable[[threading.Event], None]) -> None:
 
 
 def all_rows(cluster: Cluster, partition: TopicPartition) -> list[int]:
-    end = again(lambda: list_offsets(cluster, [partition], LATEST, isolation="read_committed"))[partition]
+    # The high watermark: the markers of the last transaction may come after the answer to EndTxn.
+    end = again(lambda: list_offsets(cluster, [partition], LATEST))[partition]
     fetcher = Fetcher(cluster, max_wait=0.05)
     fetcher.seek(partition, 0)
     rows: list[int] = []
@@ -122,12 +129,13 @@ def test_idempotent_rows_are_there_once_and_in_order(server):
     producer = Producer(cluster, batch_bytes=2_000)
     sent = 0
 
-    def work(stop: threading.Event) -> None:
+    def work(stop: threading.Event, moved: threading.Event) -> None:
         nonlocal sent
         while not stop.is_set():
             rows = numbered(sent, sent + 500, size=30)
             again(lambda rows=rows: producer.send(partition, rows))
             sent += 500
+            moved.set()
             if sent % 5000 == 0:
                 again(producer.flush)
         again(producer.flush)
@@ -159,11 +167,12 @@ def test_committed_transactions_are_there_once_and_in_order(server):
         again(producer.commit)
         committed += 300
 
-    def work(stop: threading.Event) -> None:
+    def work(stop: threading.Event, moved: threading.Event) -> None:
         settle()
         while not stop.is_set():
             try:
                 transaction()
+                moved.set()
             except (Rewind, Fenced):
                 settle()
 
