@@ -1,4 +1,4 @@
-"""Transactions over sockets, in every version of their API keys: ids, fencing, what commits and what does not."""
+"""Transactions over sockets, in every version: ids, fencing, what commits and what does not."""
 
 import itertools
 from dataclasses import dataclass
