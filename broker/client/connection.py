@@ -61,7 +61,8 @@ class Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket.setblocking(False)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host that cannot be a name.
             raise Disconnected(f"cannot connect to {self.address}: {error}") from error
         self._ask_versions()
 

@@ -82,6 +82,8 @@ class ScriptedCluster:
         self.batches: dict[tuple[str, int], bytes] = {}
         """What a fetch answers, by topic and partition, wherever it starts."""
         self._script: dict[int, deque[Reaction]] = defaultdict(deque)
+        self._always: Reaction | None = None
+        self._before_always = 0
         self._changed = threading.Condition()
         self.brokers = [ScriptedBroker(self, node) for node in range(self.nodes)]
 
@@ -123,9 +125,18 @@ class ScriptedCluster:
         with self._changed:
             self.seen.append(Seen(node, request))
             script = self._script[request.api_key]
-            reaction = script.popleft() if script else None
+            reaction = script.popleft() if script else self._after(request)
             self._changed.notify_all()
         return None if reaction is None else reaction(request)
+
+    def from_now_on(self, reaction: Reaction, after: int) -> None:
+        """Every request, whatever its key, gets this reaction, but the next `after` ones."""
+        with self._changed:
+            self._always, self._before_always = reaction, after
+
+    def _after(self, request: Request) -> Reaction | None:
+        self._before_always -= 1
+        return self._always if self._before_always < 0 else None
 
     def plausible(self, request: Request) -> Any:
         """The body a working broker might answer."""
@@ -178,7 +189,7 @@ class ScriptedCluster:
         names = {topic_id: name for name, topic_id in self.ids.items()}
         answer = FetchResponse()
         for topic in request.body.topics:
-            name = topic.name or names[topic.topic_id]
+            name = topic.name or names.get(topic.topic_id, "")
             answer.topics.append(
                 TopicFetched(
                     topic.name,
@@ -266,6 +277,27 @@ class ScriptedCluster:
         ]
         return messages.response(23, request.api_version, topics=topics)
 
+    def _offset_fetch(self, request: Request) -> Any:
+        topics = [
+            {
+                "name": topic.name,
+                "partitions": [
+                    {"partition_index": p, "committed_offset": 5, "metadata": ""}
+                    for p in topic.partition_indexes
+                ],
+            }
+            for topic in request.body.topics
+        ]
+        return messages.response(9, request.api_version, topics=topics)
+
+    def _create_topics(self, request: Request) -> Any:
+        topics = [{"name": topic.name, "topic_id": uuid.uuid4()} for topic in request.body.topics]
+        return messages.response(19, request.api_version, topics=topics)
+
+    def _delete_topics(self, request: Request) -> Any:
+        responses = [{"name": name} for name in request.body.topic_names]
+        return messages.response(20, request.api_version, responses=responses)
+
     def _join_group(self, request: Request) -> Any:
         """A group of one: the member leads it."""
         body = request.body
@@ -282,7 +314,8 @@ class ScriptedCluster:
         )
 
     def _sync_group(self, request: Request) -> Any:
-        return messages.response(14, request.api_version, assignment=request.body.assignments[0].assignment)
+        assignments = [entry.assignment for entry in request.body.assignments]
+        return messages.response(14, request.api_version, assignment=b"".join(assignments[:1]))
 
     def _heartbeat(self, request: Request) -> Any:
         return messages.response(12, request.api_version)

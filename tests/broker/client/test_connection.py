@@ -76,6 +76,11 @@ def test_an_absurd_size_is_refused_before_memory_is_taken(scripted, size):
     assert not connection.usable
 
 
+def test_a_host_that_cannot_be_a_name_is_no_connection():
+    with pytest.raises(Disconnected, match="cannot connect to x..y:1"):
+        Connection("x..y", 1, client_id="test", timeout=1, clock=SystemClock())
+
+
 def test_a_port_of_something_else_is_named(scripted):
     scripted.next_time(18, lambda _: Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     with pytest.raises(Corrupt, match="is this the plaintext port of a Kafka broker"):
