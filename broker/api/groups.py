@@ -14,7 +14,7 @@ import structlog
 
 from tailrace.broker.api.alarm import Alarm, moment
 from tailrace.broker.api.broker import Broker
-from tailrace.broker.api.journal import CONFIG, OFFSETS_TOPIC, PARTITIONS, Journal
+from tailrace.broker.api.journal import CONFIG, OFFSETS_TOPIC, PARTITIONS, Entry, Journal
 from tailrace.broker.coordinator.commit import CommitRequest, OffsetAnswer
 from tailrace.broker.coordinator.group_messages import (
     Joined,
@@ -54,6 +54,13 @@ class _Shard:
         self.journal = journal
         self.coordinator = GroupCoordinator(limits)
 
+    def take(self, entry: Entry) -> None:
+        """One batch of the log, at start."""
+        if entry.commit is not None and entry.producer_id is not None:
+            self.coordinator.end_transaction(entry.producer_id, commit=entry.commit)
+        else:
+            self.coordinator.replay(entry.records, entry.producer_id)
+
 
 class Groups:
     """All groups of this broker. All methods belong to the event loop."""
@@ -74,11 +81,7 @@ class Groups:
         topic = await self._broker.ensure_topic(OFFSETS_TOPIC, PARTITIONS, CONFIG)
         for log in topic.partitions:
             shard = _Shard(Journal(self._broker, log), self._limits)
-            for entry in shard.journal.replay():
-                if entry.commit is not None and entry.producer_id is not None:
-                    shard.coordinator.end_transaction(entry.producer_id, commit=entry.commit)
-                else:
-                    shard.coordinator.replay(entry.records, entry.producer_id)
+            shard.journal.replay(shard.take)
             shard.coordinator.resume(self._now())
             self._shards.append(shard)
         there = self._broker.store.topics().keys()

@@ -1,6 +1,6 @@
 """The coordinators' own topics: small records, one batch a decision, read again in full at start."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailrace.broker.api.broker import Broker
@@ -61,16 +61,18 @@ class Journal:
         """Returns when everything appended before this call is on disk. KafkaError KAFKA_STORAGE_ERROR."""
         await self._broker.synced(self.log, self.log.leo)
 
-    def replay(self) -> Iterator[Entry]:
-        """Every batch from the log's start. Corrupt, with the place, when one cannot be read."""
+    def replay(self, take: Callable[[Entry], None]) -> None:
+        """Gives `take` every batch from the log's start. Corrupt, with the place, when one cannot be read."""
         offset = self.log.log_start
         while (found := self.log.read(offset, _READ, self.log.leo)) is not None:
             data = found.read()
             for at, header in headers(data):
                 try:
-                    yield _entry(data, at, header)
+                    take(_entry(data, at, header))
                 except (Corrupt, ValueError) as error:
-                    raise Corrupt(f"{self.log.directory}, offset {header.base_offset}: {error}") from error
+                    raise Corrupt(
+                        f"{self.log.directory}, batch at offset {header.base_offset}: {error}"
+                    ) from error
                 offset = header.next_offset
 
 

@@ -20,6 +20,7 @@ from tailrace.broker.api.journal import (
     OFFSETS_TOPIC,
     PARTITIONS,
     TRANSACTIONS_TOPIC,
+    Entry,
     Journal,
 )
 from tailrace.broker.api.markers import MarkerWriter
@@ -58,6 +59,10 @@ class _Shard:
         self.journal = journal
         self.coordinator = TransactionCoordinator(limits)
 
+    def take(self, entry: Entry) -> None:
+        """One batch of the log, at start."""
+        self.coordinator.replay(entry.records)
+
 
 class Transactions:
     """All transactional ids of this broker, and its producer ids. All methods belong to the event loop."""
@@ -80,8 +85,7 @@ class Transactions:
         prepared: list[tuple[_Shard, Markers]] = []
         for log in topic.partitions:
             shard = _Shard(Journal(self._broker, log), self._limits)
-            for entry in shard.journal.replay():
-                shard.coordinator.replay(entry.records)
+            shard.journal.replay(shard.take)
             prepared += [(shard, markers) for markers in shard.coordinator.resume(self._now())]
             self._shards.append(shard)
         self._ids.load()
