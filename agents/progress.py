@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,10 @@ LINE_EVERY = 10.0
 """Seconds between two log lines about the same agent."""
 WINDOW = 5.0
 """Seconds over which rates are taken."""
+
+
+MOST_PROBLEMS = 5
+"""Lines under the table; the log has them all."""
 
 
 class View(Protocol):
@@ -97,7 +102,7 @@ class LineView:
 class LiveView:
     """A table on a terminal, with the log lines of all processes scrolling above it."""
 
-    _COLUMNS = ("agent", "", "rows read", "rows landed", "rows/s", "MB/s", "lag", "restarts", "problem")
+    _COLUMNS = ("agent", "", "rows read", "rows landed", "rows/s", "MB/s", "lag", "restarts")
 
     def __init__(self, console: Console) -> None:
         self._rates: dict[str, Rates] = {}
@@ -106,17 +111,17 @@ class LiveView:
         self._next = 0.0
 
     def on_log(self, line: bytes) -> None:
-        self._live.console.print(line.decode(errors="replace"), markup=False, highlight=False, soft_wrap=True)
+        text = line.decode(errors="replace")
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, agents: Mapping[str, AgentProcess], now: float) -> None:
         if now < self._next:
             return
         self._next = now + 0.25
-        table = Table(show_edge=False)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for column in self._COLUMNS:
-            table.add_column(
-                column, justify="left" if column in ("agent", "", "problem") else "right", no_wrap=True
-            )
+            table.add_column(column, justify="left" if column in ("agent", "") else "right", no_wrap=True)
+        problems = []
         for name, agent in agents.items():
             progress = agent.progress
             rows, size = self._rates.setdefault(name, Rates())(progress.rows_read, progress.bytes_read, now)
@@ -127,9 +132,9 @@ class LiveView:
                 f"{size / 1e6:.1f}",
             )
             lag = "" if progress.lag is None else f"{progress.lag:,}"
-            problem = progress.problems[0].text if progress.problems else ""
-            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""), Text(problem))
-        self._live.update(table, refresh=True)
+            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""))
+            problems += [Text(f"{name}: {problem.place}: {problem.text}") for problem in progress.problems]
+        self._live.update(Group(table, *problems[:MOST_PROBLEMS]), refresh=True)
 
     def close(self) -> None:
         self._live.stop()

@@ -78,7 +78,7 @@ _COLUMNS = ("agent", "rows read", "rows landed", "dead letters", "files written"
 
 def show(summary: Summary, console: Console) -> None:
     """The table, and under it what a person should know."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "agent" else "right", no_wrap=True)
     for name, agent in summary.agents.items():
