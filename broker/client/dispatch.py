@@ -26,6 +26,8 @@ _LOST_SEQUENCE = frozenset(
 _REQUEST_BYTES = 8 * 2**20
 _DEFAULT_LIMIT = 1_048_588
 _LEAST_LIMIT = 2048
+_BACKLOG = 8
+"""Batches that wait while every broker has five requests: what waits of several partitions goes as one request."""
 _REMEMBERED_MS = 3_600_000
 
 
@@ -96,12 +98,15 @@ class Dispatch:
         for outbox in self._active.values():
             outbox.cut()
 
-    def send_waiting(self) -> None:
-        """Returns when every batch has been sent (most may be unanswered)."""
-        while any(outbox.unsent for outbox in self._active.values()):
+    def make_room(self) -> None:
+        """Returns when there is room for more: at most `_BACKLOG` batches have not been sent."""
+        while self._backlog() > _BACKLOG:
             self.transmit()
-            if any(outbox.unsent for outbox in self._active.values()):
+            if self._backlog() > _BACKLOG:
                 self._take_answers(self._cluster.timeout)
+
+    def _backlog(self) -> int:
+        return sum(outbox.unsent for outbox in self._active.values())
 
     def drain(self) -> None:
         """Returns when everything taken is answered for."""

@@ -11,7 +11,7 @@ from tailrace.broker.wire.errors import ErrorCode, error_name, is_retriable
 from tailrace.errors import Corrupt, Fenced, Retry, TailraceError
 
 
-class Refused(TailraceError):  # noqa: N818 - the kernel names errors as instructions
+class Refused(TailraceError):
     """The broker will not do this, however often it is asked. `code` is Kafka's error code."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -62,7 +62,7 @@ class LogTruncated(Corrupt):
         self.end = end
 
 
-class RowTooLarge(TailraceError):  # noqa: N818 - as above
+class RowTooLarge(TailraceError):
     """One row, encoded, is larger than the topic takes (max.message.bytes). Nothing of the send was taken
     when raised by Producer.send; `row` is its index in the rows given, `size` about its bytes."""
 

@@ -85,7 +85,7 @@ class Producer:
         """Takes all rows or raises and takes none. Full batches leave at once, the rest with flush() or
         commit().
 
-        Waits while five requests are unanswered on the leader. A topic that is not there: UnknownTopic.
+        Waits while five requests are unanswered and some batches wait. A topic that is not there: UnknownTopic.
         """
         self._refuse_after_failure()
         if self._transactions is not None:
@@ -95,7 +95,7 @@ class Producer:
         outbox = self._cluster.patiently(lambda: self._dispatch.outbox(partition))
         sizes = row_sizes(rows)
         outbox.check(rows, sizes)
-        self._attempt(self._dispatch.send_waiting)
+        self._attempt(self._dispatch.make_room)
         outbox.take(rows, sizes)
         try:
             self._attempt(self._dispatch.transmit, patient=False)

@@ -376,6 +376,9 @@ class ScriptedBroker:
             except OSError:
                 return
             with self._lock:
+                if not self.alive:
+                    connection.close()
+                    return
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 

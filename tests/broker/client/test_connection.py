@@ -77,7 +77,7 @@ def test_an_absurd_size_is_refused_before_memory_is_taken(scripted, size):
 
 
 def test_a_host_that_cannot_be_a_name_is_no_connection():
-    with pytest.raises(Disconnected, match="cannot connect to x..y:1"):
+    with pytest.raises(Disconnected, match=r"cannot connect to x\.\.y:1"):
         Connection("x..y", 1, client_id="test", timeout=1, clock=SystemClock())
 
 
