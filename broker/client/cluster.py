@@ -83,23 +83,20 @@ class Cluster:
         """Calls `verb` again over Retry for this cluster's patience."""
         return patiently(verb, self._patience, self.clock)
 
-    def topic(self, name: str, *, fresh: bool = False, create: bool = False) -> Topic:
-        """From the cache, or asked for (`fresh`: always). UnknownTopic when it does not exist.
-
-        `create`: lets the broker make it, where it is set to (auto.create.topics.enable).
-        """
+    def topic(self, name: str, *, fresh: bool = False) -> Topic:
+        """From the cache, or asked for (`fresh`: always). UnknownTopic when it does not exist; never makes it."""
         cached = self._topics.get(name)
         if cached is not None and not fresh:
             return cached
-        found = self.topics((name,), create=create).get(name)
+        found = self.topics((name,)).get(name)
         if found is None:
             raise UnknownTopic(name, f"topic {name!r} does not exist on {self._names()}")
         return found
 
-    def topics(self, names: Collection[str] | None = None, *, create: bool = False) -> Mapping[str, Topic]:
+    def topics(self, names: Collection[str] | None = None) -> Mapping[str, Topic]:
         """Asks anew; those that exist of `names`, or all there are."""
         wanted = None if names is None else [{"topic_id": None, "name": name} for name in names]
-        answer = self.call(None, METADATA, topics=wanted, allow_auto_topic_creation=create)
+        answer = self.call(None, METADATA, topics=wanted, allow_auto_topic_creation=False)
         found = {}
         for entry in answer.topics:
             if entry.error_code in _NOT_THERE or (entry.error_code and names is None):
@@ -233,7 +230,6 @@ def _topic(entry: Any) -> Topic:
         entry.name,
         topic_id.hex if topic_id is not None else None,
         tuple(leaders[number] for number in range(len(leaders))),
-        entry.is_internal,
     )
 
 
@@ -245,4 +241,4 @@ def _newer(old: Topic | None, new: Topic) -> Topic:
         known if known.epoch > told.epoch else told
         for known, told in zip(old.partitions, new.partitions, strict=False)
     )
-    return Topic(new.name, new.id, leaders + new.partitions[len(leaders) :], new.internal)
+    return Topic(new.name, new.id, leaders + new.partitions[len(leaders) :])

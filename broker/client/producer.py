@@ -27,7 +27,9 @@ class Producer:
     partitions.
 
     acks              "all" is idempotent: each row is in the log once, in order, whatever is lost on the way.
-                      1 and 0 are not: a lost answer doubles (1), a lost request loses (0)
+                      1 and 0 are not: a lost answer doubles (1), a lost request loses (0). Apache Kafka
+                      remembers a producer only as long as its rows' timestamps are recent
+                      (producer.id.expiration.ms): old rows outside of transactions may double when it restarts
     codec             none, gzip, snappy, lz4 or zstd
     transactional_id  needs acks "all"; then init_transactions() first, and every send between begin() and
                       commit()
@@ -184,7 +186,7 @@ class Producer:
     def _end(self) -> None:
         assert self._transactions is not None
         try:
-            self._transactions.end(self._identity, commit=True)
+            self._transactions.commit(self._identity)
         except Retry:
             self._late_end_possible = True
             raise

@@ -45,4 +45,3 @@ class Topic:
     name: str
     id: str | None
     partitions: tuple[Leader, ...]
-    internal: bool = False

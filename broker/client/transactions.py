@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from tailrace.broker.client.cluster import Cluster
-from tailrace.broker.client.errors import error_for
+from tailrace.broker.client.errors import Disconnected, error_for
 from tailrace.broker.client.outbox import Identity
 from tailrace.broker.client.topics import TopicPartition
 from tailrace.broker.client.versions import (
@@ -24,6 +24,7 @@ from tailrace.broker.wire.errors import ErrorCode, error_name
 from tailrace.errors import Fenced, Retry, Rewind, TailraceError
 
 _TAKEN_OVER = frozenset({ErrorCode.producer_fenced, ErrorCode.invalid_producer_epoch})
+_ELSEWHERE = frozenset({ErrorCode.not_coordinator, ErrorCode.coordinator_not_available})
 _CANNOT_COMMIT = frozenset(
     {
         ErrorCode.out_of_order_sequence_number,
@@ -151,26 +152,28 @@ class Transactions:
             self._cluster.forget_coordinator("group", place.group)
             raise
 
-    def end(self, identity: Identity, *, commit: bool) -> None:
-        """EndTxn. Returns when the outcome is decided; Retry when it is not known: end() again, with the same
-        arguments."""
+    def commit(self, identity: Identity) -> None:
+        """EndTxn. Returns when it is decided; Retry when the outcome is not known: commit() again, as the same."""
         self._ask(
             END_TXN,
             lambda body: [body.error_code],
             transactional_id=self.transactional_id,
             producer_id=identity.producer_id,
             producer_epoch=identity.epoch,
-            committed=commit,
+            committed=True,
         )
 
     def _ask(self, api: int, codes: Callable[[Any], Collection[int]], /, **fields: Any) -> Any:
+        node = self._cluster.coordinator("transaction", self.transactional_id)
         try:
-            node = self._cluster.coordinator("transaction", self.transactional_id)
             answer = self._cluster.call(node, api, **fields)
-            self._check(codes(answer), f"transactional id {self.transactional_id!r}")
-        except Retry:
+        except Disconnected:
             self._cluster.forget_coordinator("transaction", self.transactional_id)
             raise
+        found = codes(answer)
+        if not _ELSEWHERE.isdisjoint(found):
+            self._cluster.forget_coordinator("transaction", self.transactional_id)
+        self._check(found, f"transactional id {self.transactional_id!r}")
         return answer
 
     def _check(self, codes: Collection[int], place: str) -> None:

@@ -215,7 +215,7 @@ def test_initialising_waits_for_what_a_predecessor_left(scripted, cluster):
     (last,) = scripted.requests(INIT_PRODUCER_ID)[-1:]
     assert last.transactional_id == "tx"
     assert last.transaction_timeout.total_seconds() == 12.5
-    assert len(scripted.requests(FIND_COORDINATOR)) == 4
+    assert len(scripted.requests(FIND_COORDINATOR)) == 2
 
 
 def test_nothing_goes_before_initialising_has_succeeded(scripted, cluster):
