@@ -23,7 +23,7 @@ class Verdict(enum.Enum):
 class Recollection:
     """Whether a content begins with all that `progress` remembers. Later steps see what was added meanwhile."""
 
-    def __init__(self, content: Content, progress: Progress) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.proven = 0
         """Bytes of the content that a CRC has shown to be the same."""
@@ -34,11 +34,10 @@ class Recollection:
         self._has_tail = False
         self._buffer = bytearray(_BLOCK)
         self._marks = dict(progress.marks)
-        self.content = content
 
-    def step(self, budget: int) -> Verdict:
+    def step(self, content: Content, budget: int) -> Verdict:
         """Reads about `budget` bytes at the most. Raises OSError."""
-        if (verdict := self._check_ends()) is not None:
+        if (verdict := self._check_ends(content)) is not None:
             return verdict
         end = self.progress.position
         while self.offset < end:
@@ -46,7 +45,7 @@ class Recollection:
                 return Verdict.MORE
             upto = min((mark for mark in self._marks if mark > self.offset), default=end)
             block = memoryview(self._buffer)[: min(_BLOCK, upto - self.offset)]
-            filled = self.content.read_at(self.offset, block)
+            filled = content.read_at(self.offset, block)
             if filled == 0:
                 return Verdict.SHORT
             self._crc = crc32c(block[:filled], self._crc)
@@ -58,50 +57,51 @@ class Recollection:
                 self.proven = self.offset
         return Verdict.AGREES if self._crc == self.progress.crc else Verdict.DIFFERS
 
-    def _check_ends(self) -> Verdict | None:
+    def _check_ends(self, content: Content) -> Verdict | None:
         """A plain file shows its first and last bytes at once, which tells nearly all others apart."""
         progress = self.progress
         if not self._has_head:
-            verdict = self._check_at(0, progress.head_length, progress.head_crc)
+            verdict = self._check_at(content, 0, progress.head_length, progress.head_crc)
             if verdict is not None:
                 return verdict
             self._has_head = True
-        if not self._has_tail and isinstance(self.content, PlainContent):
+        if not self._has_tail and isinstance(content, PlainContent):
             verdict = self._check_at(
-                progress.position - progress.tail_length, progress.tail_length, progress.tail_crc
+                content, progress.position - progress.tail_length, progress.tail_length, progress.tail_crc
             )
             if verdict is Verdict.DIFFERS:
                 return verdict
             self._has_tail = verdict is None
         return None
 
-    def _check_at(self, offset: int, length: int, crc: int) -> Verdict | None:
+    def _check_at(self, content: Content, offset: int, length: int, crc: int) -> Verdict | None:
         block = memoryview(self._buffer)[:length]
-        if self.content.read_at(offset, block) < length:
+        if content.read_at(offset, block) < length:
             return Verdict.SHORT
         return None if crc32c(block) == crc else Verdict.DIFFERS
 
 
 class SideBySide:
-    """Whether a plain content is, as far as it goes, the same as the beginning of `original`, byte for byte."""
+    """Whether a content is, as far as it goes, the same as the beginning of another one, byte for byte."""
 
-    def __init__(self, content: Content, original: Content) -> None:
-        self.content = content
-        self.original = original
+    def __init__(self) -> None:
         self.same = 0
         """Bytes compared and found equal."""
         self._left = bytearray(_BLOCK)
         self._right = bytearray(_BLOCK)
 
-    def step(self, budget: int) -> Verdict:
-        """MORE, DIFFERS or SHORT. What is longer than the original differs. Raises OSError."""
+    def step(self, content: Content, original: Content, budget: int) -> Verdict:
+        """MORE, DIFFERS or SHORT. What is longer than an original that is there in whole differs. Raises OSError."""
         while budget > 0:
-            count = self.content.read_at(self.same, memoryview(self._left))
+            count = content.read_at(self.same, memoryview(self._left))
             if count == 0:
                 return Verdict.SHORT
-            there = self.original.read_at(self.same, memoryview(self._right)[:count])
-            if there < count or self._left[:count] != self._right[:count]:
+            there = original.read_at(self.same, memoryview(self._right)[:count])
+            if self._left[:there] != self._right[:there]:
                 return Verdict.DIFFERS
-            self.same += count
+            self.same += there
             budget -= count
+            if there < count:
+                is_whole = isinstance(original, PlainContent) or original.is_finished()
+                return Verdict.DIFFERS if is_whole else Verdict.SHORT
         return Verdict.MORE

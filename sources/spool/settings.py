@@ -38,7 +38,7 @@ class SpoolSettings(SourceSettings):
     )
     failed_directory: str | None = Field(
         default=None,
-        description="Where files that cannot be read whole are put; same filesystem. Default: `failed` in the directory.",
+        description="Where files go that cannot be read whole; same filesystem. Default: `failed` in the directory.",
     )
     settle: Duration = Field(
         default=1.0, description="A file is taken when it has not been modified for this long."

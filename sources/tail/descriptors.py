@@ -66,7 +66,9 @@ class Descriptors:
             self.close(tracked)
 
     def _close_one(self, besides: Tracked | None = None) -> bool:
-        """The least recently used that is read to its end; else the least recently used that its name still leads to."""
+        """The least recently used that is read to its end; else the least recently used that its name still
+        leads to.
+        """
         named = [t for t in self._open if t is not besides and not t.is_deleted and not t.is_outside]
         victim = next((t for t in named if t.at_end), named[0] if named else None)
         if victim is None:

@@ -15,7 +15,9 @@ _HINT = re.compile(r"[.\-_~](?:\d|old|bak|prev|orig|save|copy)|\.gz$", re.IGNORE
 
 
 def extended(path: str) -> Iterator[str]:
-    """Every path that `path` extends (`/x/a.log.1`: `/x/a.log`, ...), longest first: in its directory and in the one above."""
+    """Every path that `path` extends (`/x/a.log.1`: `/x/a.log`, ...), longest first: in its directory and in
+    the one above.
+    """
     directory, name = os.path.split(path)
     for place in (directory, os.path.dirname(directory)):
         for end in range(len(name) - 1, 0, -1):

@@ -87,9 +87,9 @@ class Reading:
 
     def _recall(self, tracked: Tracked, content: Content) -> Nothing | None:
         """Decompresses an archive up to the position, and looks whether it is what was read before."""
-        if tracked.recollection is None or tracked.recollection.content is not content:
-            tracked.recollection = Recollection(content, tracked.progress)
-        verdict = tracked.recollection.step(_DECOMPRESSED)
+        if tracked.recollection is None:
+            tracked.recollection = Recollection(tracked.progress)
+        verdict = tracked.recollection.step(content, _DECOMPRESSED)
         if verdict is Verdict.MORE:
             return Nothing.MORE
         tracked.recollection = None

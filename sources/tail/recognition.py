@@ -10,7 +10,7 @@ import structlog
 
 from tailrace.component import Problem
 from tailrace.sources.chunks import ChunkReader
-from tailrace.sources.content import BadContentError, Content, GzipContent
+from tailrace.sources.content import BadContentError, Content, GzipContent, PlainContent
 from tailrace.sources.tail.catalog import Catalog
 from tailrace.sources.tail.descriptors import Descriptors, MovedError
 from tailrace.sources.tail.following import Fate, follow
@@ -81,7 +81,9 @@ class Recognition:
             if self._catalog.at(seen.key) is None and seen.size > 0
         ]
         self._drop_suspects_besides({seen.key for seen in unknown})
-        # The oldest first: when several begin like a lost content, the oldest is its copy.
+        # The files of records before copies of them, and of those the oldest first: when several begin like a
+        # lost content, the oldest is its copy.
+        unknown = [seen for seen in unknown if not self._is_same(seen, now)]
         new = [seen for seen in sorted(unknown, key=lambda seen: seen.mtime_ns) if self._is_new(seen, now)]
         if not self.must_look:
             # `app.log` before `app.log.1`, so that what appeared together can be compared.
@@ -123,28 +125,33 @@ class Recognition:
 
     # Files that nothing is known of.
 
+    def _is_same(self, seen: Seen, now: Moment) -> bool:
+        """Whether a lost content is in this very file; it is attached then."""
+        if not self._catalog.lost_at_inode(seen.key[1]) or self._is_judged(seen):
+            return False
+        content = self._open(seen)
+        if content is None:
+            return False
+        tracked = self._same_file(seen, content)
+        if tracked is None:
+            content.close()
+            return False
+        self._drop_suspect(seen.key)
+        self._attach(tracked, seen, content, now)
+        return True
+
     def _is_new(self, seen: Seen, now: Moment) -> bool:
-        """Recognises the file when it can be; true when it is a file of its own that has to be read."""
+        """True when it is a file of its own that has to be read, and no copy of one that is known."""
         suspect = self._suspects.get(seen.key)
         if suspect is not None and seen.size >= suspect.seen.size:
             suspect.look_at(seen, now)
             suspect.consider(self._relatives(seen))
             return self._resolve(suspect, _FIRST_STEP, now)
         self._drop_suspect(seen.key)
-        if self._judged.get(seen.key) == (seen.size, seen.mtime_ns):
+        if self._is_judged(seen):
             return False
-        try:
-            content = self._descriptors.open(seen.path, seen.key)
-        except MovedError:
-            return False  # the next look will tell
-        except FileNotFoundError:
-            return False
-        except (OSError, BadContentError) as error:
-            self.problems.append(Problem(seen.path, f"cannot be read: {error}", seen.path in self._literals))
-            return False
-        tracked = self._same_file(seen, content)
-        if tracked is not None:
-            self._attach(tracked, seen, content, now)
+        content = self._open(seen)
+        if content is None:
             return False
         relatives = self._relatives(seen) - self._cleared.get(seen.key, frozenset())
         if not relatives:
@@ -152,6 +159,21 @@ class Recognition:
             return self._is_wanted(seen)
         kinships = [Kinship(relative) for relative in relatives]
         return self._resolve(self._suspect(seen, content, kinships, now), _FIRST_STEP, now)
+
+    def _is_judged(self, seen: Seen) -> bool:
+        return self._judged.get(seen.key) == (seen.size, seen.mtime_ns)
+
+    def _open(self, seen: Seen) -> Content | None:
+        """None, and perhaps a problem, when it cannot be opened; the next look tries again."""
+        try:
+            return self._descriptors.open(seen.path, seen.key)
+        except (FileNotFoundError, MovedError):
+            return None
+        except (OSError, BadContentError) as error:
+            problem = Problem(seen.path, f"cannot be read: {error}", seen.path in self._literals)
+            if problem not in self.problems:
+                self.problems.append(problem)
+            return None
 
     def _relatives(self, seen: Seen) -> set[Tracked]:
         return {t for t in self._catalog.relatives(seen.path) if t.attached or t.progress.position > 0}
@@ -164,16 +186,22 @@ class Recognition:
             for tracked in self._catalog.lost_at_inode(seen.key[1])
             if tracked.is_gzip == is_gzip
             and self._may_be_at(tracked, seen)
-            # An archive is compared when it is opened for reading.
-            and (is_gzip or self._reader.check(content, tracked.progress))
+            and self._has_read(tracked, content)
         ]
         return max(same, key=lambda t: (t.progress.position, t.first_seen), default=None)
 
+    def _has_read(self, tracked: Tracked, content: Content) -> bool:
+        if tracked.is_gzip and not tracked.skip:
+            return True  # an archive is compared when it is decompressed up to the position
+        return self._reader.check(PlainContent(content.fd), tracked.progress)
+
     def _may_be_at(self, tracked: Tracked, seen: Seen) -> bool:
+        if tracked.progress.position == 0:
+            return False  # nothing tells it from another file that got its inode
         if tracked.key == seen.key:
             return not tracked.was_cut
         # Device numbers may change when the machine starts anew.
-        return tracked.path == seen.path and tracked.progress.position > 0
+        return tracked.path == seen.path
 
     def _is_wanted(self, seen: Seen) -> bool:
         if self.takes_only is not None and seen.key not in self.takes_only:
@@ -184,18 +212,16 @@ class Recognition:
 
     def _begin(self, seen: Seen, now: Moment) -> None:
         """A new file, unless one that was not compared with it yet begins with all that it holds."""
-        try:
-            content = self._descriptors.open(seen.path, seen.key)
-        except (OSError, BadContentError):
-            return  # the next look will tell
+        content = self._open(seen)
+        if content is None:
+            return
         twins = self._relatives(seen) - self._cleared.get(seen.key, frozenset())
         if twins and not self._begins_at_end:
             suspect = self._suspect(seen, content, [Kinship(twin, is_twin=True) for twin in twins], now)
             if not self._resolve(suspect, _FIRST_STEP, now):
                 return
-            try:
-                content = self._descriptors.open(seen.path, seen.key)
-            except (OSError, BadContentError):
+            content = self._open(seen)
+            if content is None:
                 return
         self._cleared.pop(seen.key, None)
         tracked = new_tracked(seen, now.ms)
@@ -250,14 +276,18 @@ class Recognition:
             self.lose(error.relative, was_cut=True)
             suspect.finding = Finding.MORE
             return False
-        except (OSError, BadContentError) as error:
+        except BadContentError as error:
+            self._judged[seen.key] = (seen.size, seen.mtime_ns)
+            self._log.warning("an archive is left alone", path=seen.path, reason=str(error))
+            self._drop_suspect(seen.key)
+            return False
+        except OSError as error:
             self.problems.append(Problem(seen.path, f"cannot be compared with what was read: {error}"))
             self._drop_suspect(seen.key)
             return False
         if suspect.finding is Finding.TAKES_OVER and original is not None:
             content = suspect.release()
-            del self._suspects[seen.key]
-            assert content is not None
+            self._drop_suspect(seen.key)
             self._log.info(
                 "goes on in a copy", path=original.path, copy=seen.path, position=original.progress.position
             )
@@ -272,7 +302,6 @@ class Recognition:
         elif suspect.finding is Finding.READ:
             content = suspect.release()
             self._drop_suspect(seen.key)
-            assert content is not None
             copy = new_tracked(seen, now.ms)
             begin_at_end(copy, seen, content, is_known=True)
             self._catalog.add(copy)

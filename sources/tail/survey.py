@@ -1,4 +1,6 @@
-"""When to look at all files anew: every so often, at once when a file turned out to be another, and soon after events."""
+"""When to look at all files anew: every so often, at once when a file turned out to be another, and soon after
+events.
+"""
 
 from tailrace.clock import Clock
 from tailrace.sources.tail.catalog import Catalog

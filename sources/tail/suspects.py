@@ -5,12 +5,13 @@ copytruncate). A copy of one whose file is gone takes its place, with its positi
 """
 
 import enum
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tailrace.sources.chunks import ChunkReader
 from tailrace.sources.comparison import Recollection, SideBySide, Verdict
-from tailrace.sources.content import Content
+from tailrace.sources.content import Content, GzipContent, PlainContent
 from tailrace.sources.tail.descriptors import Descriptors
 from tailrace.sources.tail.patterns import Seen
 from tailrace.sources.tail.tracked import Moment, Tracked
@@ -59,8 +60,11 @@ class Kinship:
         self.is_twin = is_twin
         self._same = 0
         """Bytes of the suspect that are known to be the relative's, too."""
-        self._comparison: Recollection | SideBySide | None = None
-        self._against: tuple[Content, object] | None = None
+        self._beside: SideBySide | None = None
+        self._was_read = False
+        self._remembered: Recollection | None = None
+        self._archive: GzipContent | None = None
+        """The relative once more, when it is an archive: one can only be read forwards."""
 
     def find(
         self,
@@ -75,17 +79,19 @@ class Kinship:
 
         Raises RelativeCutError, OSError, BadContentError.
         """
-        is_beside = self.relative.attached and not self.relative.is_gzip
+        is_beside = self.relative.attached
         if is_beside:
+            self._remembered = None
             verdict = self._compare_beside(content, descriptors, reader, budget)
         else:
+            self._drop_beside()
             verdict = self._compare_remembered(content, budget)
         if verdict is Verdict.MORE:
             return Finding.MORE
         if verdict is Verdict.DIFFERS:
             return Finding.OTHER
         if verdict is Verdict.AGREES:
-            return Finding.COPY if self.relative.attached else Finding.TAKES_OVER
+            return Finding.TAKES_OVER
         if is_beside and self.is_twin and not content.is_finished() and not self.relative.is_deleted:
             return Finding.OTHER if still >= patience.together else Finding.WAIT
         if still < patience.unfinished and not content.is_finished():
@@ -100,34 +106,41 @@ class Kinship:
         self, content: Content, descriptors: Descriptors, reader: ChunkReader, budget: int
     ) -> Verdict:
         original = descriptors.content(self.relative)
-        if not self._goes_on(content, original):
-            self._comparison = SideBySide(content, original)
-        assert isinstance(self._comparison, SideBySide)
-        verdict = self._comparison.step(budget)
-        if verdict is Verdict.DIFFERS and not reader.check(original, self.relative.progress):
-            raise RelativeCutError(self.relative)
-        self._same = max(self._same, self._comparison.same)
+        if isinstance(original, GzipContent):
+            if self._archive is None:
+                self._archive = GzipContent(os.dup(original.fd))
+            original = self._archive
+        is_read = self.relative.progress.position > 0
+        if self._beside is None or self._was_read != is_read:
+            # Of what nothing was read, the file may have been cut and filled anew without anyone knowing.
+            self._beside, self._was_read, self._same = SideBySide(), is_read, 0
+        verdict = self._beside.step(content, original, budget)
+        if isinstance(original, PlainContent) and verdict is not Verdict.MORE:
+            if not reader.check(original, self.relative.progress):
+                raise RelativeCutError(self.relative)
+        self._same = max(self._same, self._beside.same)
         return verdict
 
     def _compare_remembered(self, content: Content, budget: int) -> Verdict:
-        # A rewind moves a lost content's position back; what is still read moves on without an end.
-        position = 0 if self.relative.attached else self.relative.progress.position
-        if not self._goes_on(content, position):
-            self._comparison = Recollection(content, self.relative.progress)
-        assert isinstance(self._comparison, Recollection)
-        return self._comparison.step(budget)
-
-    def _goes_on(self, content: Content, other: object) -> bool:
-        against = (content, other)
-        if self._against == against:
-            return True
-        self._against = against
-        return False
+        progress = self.relative.progress
+        # A rewind moves a lost content's position back.
+        if self._remembered is None or self._remembered.progress.position != progress.position:
+            self._remembered = Recollection(progress)
+        return self._remembered.step(content, budget)
 
     def _is_proven(self) -> bool:
         """All of the suspect was the relative's; or most of it, and more than any banner that files begin with."""
-        assert isinstance(self._comparison, Recollection)
-        return 0 < self._comparison.offset <= max(self._same, 2 * self._comparison.proven)
+        assert self._remembered is not None
+        return 0 < self._remembered.offset <= max(self._same, 2 * self._remembered.proven)
+
+    def _drop_beside(self) -> None:
+        self._beside = None
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+    def close(self) -> None:
+        self._drop_beside()
 
 
 class Suspect:
@@ -161,23 +174,27 @@ class Suspect:
         Raises RelativeCutError, OSError, BadContentError.
         """
         still = now.monotonic - self._still_since
-        if self._content is None:
-            self._content = descriptors.open(self.seen.path, self.seen.key)
+        assert self._content is not None
         found: dict[Finding, Kinship] = {}
         for kinship in list(self._kinships):
             finding = kinship.find(self._content, descriptors, reader, budget, still, patience)
             if finding is Finding.OTHER:
                 self._kinships.remove(kinship)
+                kinship.close()
             found.setdefault(finding, kinship)
         self.finding = next(finding for finding in Finding if finding in found)
         return found[self.finding].relative if self.finding is Finding.TAKES_OVER else None
 
-    def release(self) -> Content | None:
-        """Hands the open content over; the suspect can still be stepped, and then opens it again."""
+    def release(self) -> Content:
+        """Hands the open content over."""
         content, self._content = self._content, None
+        assert content is not None
         return content
 
     def close(self) -> None:
-        content = self.release()
-        if content is not None:
-            content.close()
+        """Lets go of everything that is open."""
+        if self._content is not None:
+            self._content.close()
+            self._content = None
+        for kinship in self._kinships:
+            kinship.close()

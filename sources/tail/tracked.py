@@ -8,7 +8,7 @@ from uuid import uuid4
 from tailrace.errors import Corrupt
 from tailrace.event import Partition, Record
 from tailrace.sources.comparison import Recollection
-from tailrace.sources.content import Content, PlainContent
+from tailrace.sources.content import Content, GzipContent, PlainContent
 from tailrace.sources.progress import HEAD, TAIL, Progress, restarted, skipped
 from tailrace.sources.tail.patterns import Key, Seen
 
@@ -183,20 +183,19 @@ def begin_at_end(tracked: Tracked, seen: Seen, content: Content, *, is_known: bo
 
     is_known: every byte of it was read elsewhere, a half-written line as well.
     """
-    tracked.must_skip = True
-    if not isinstance(content, PlainContent):
-        # What an archive holds was written before; its position is only a number that rises.
+    raw = PlainContent(content.fd)
+    end = seen.size
+    if isinstance(content, GzipContent):
+        # What it holds was written before: none of it is read. It is known by its compressed bytes.
         tracked.skip = True
-        tracked.progress = Progress(position=seen.size, began=seen.size)
-        return
-    block = bytearray(min(_LAST_LINE, seen.size))
-    before = seen.size - len(block)
-    filled = content.read_at(before, memoryview(block))
-    last_line = block.rfind(b"\n", 0, filled) + 1
-    end = before + (filled if is_known or not last_line else last_line)
+    elif not is_known:
+        block = bytearray(min(_LAST_LINE, seen.size))
+        before = seen.size - len(block)
+        filled = raw.read_at(before, memoryview(block))
+        end = before + (block.rfind(b"\n", 0, filled) + 1 or filled)
     head, tail = bytearray(min(HEAD, end)), bytearray(min(TAIL, end))
-    content.read_at(0, memoryview(head))
-    content.read_at(end - len(tail), memoryview(tail))
+    raw.read_at(0, memoryview(head))
+    raw.read_at(end - len(tail), memoryview(tail))
     tracked.progress = skipped(end, bytes(head), bytes(tail))
     tracked.must_skip = end > 0
 

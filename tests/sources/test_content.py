@@ -124,28 +124,28 @@ def test_a_recollection_tells_the_same_content_from_others(
     tmp_path: Path, text: bytes, verdict: Verdict, packed: bool
 ) -> None:
     candidate = content(tmp_path / "c", gzip.compress(text) if packed else text)
-    recollection = Recollection(candidate, progress_of(TEXT))
+    recollection = Recollection(progress_of(TEXT))
     steps = 0
-    while (answer := recollection.step(50_000)) is Verdict.MORE:
+    while (answer := recollection.step(candidate, 50_000)) is Verdict.MORE:
         steps += 1
     assert answer is verdict
     assert steps < 20
 
 
 def test_a_short_copy_is_proven_by_the_marks_it_reaches(tmp_path: Path) -> None:
-    recollection = Recollection(content(tmp_path / "c", TEXT[:100_000]), progress_of(TEXT))
-    assert recollection.step(1 << 20) is Verdict.SHORT
+    recollection = Recollection(progress_of(TEXT))
+    assert recollection.step(content(tmp_path / "c", TEXT[:100_000]), 1 << 20) is Verdict.SHORT
     assert recollection.proven == 65_536
 
 
 def test_side_by_side(tmp_path: Path) -> None:
     original = content(tmp_path / "a", TEXT)
     copy = content(tmp_path / "b", TEXT[:300_000])
-    both = SideBySide(copy, original)
-    assert both.step(10) is Verdict.MORE
-    assert both.step(1 << 20) is Verdict.SHORT
+    both = SideBySide()
+    assert both.step(copy, original, 10) is Verdict.MORE
+    assert both.step(copy, original, 1 << 20) is Verdict.SHORT
     (tmp_path / "b").write_bytes(TEXT + b"longer")
-    assert both.step(1 << 20) is Verdict.DIFFERS
+    assert both.step(copy, original, 1 << 20) is Verdict.DIFFERS
 
 
 def test_a_chunk_is_not_taken_from_content_that_changed(tmp_path: Path) -> None:
