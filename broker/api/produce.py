@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tailrace.broker.api.broker import Broker
+from tailrace.broker.api.fencing import abortable
 from tailrace.broker.api.registry import Answer, Disconnect, Session, handles
 from tailrace.broker.log.errors import (
     CoordinatorFenced,
@@ -111,6 +112,7 @@ def _admitted(
             request.body.transactional_id, header.producer_id, header.producer_epoch, topic, index
         )
         if code != ErrorCode.none:
+            code = abortable(code, request.api_version, since=11)
             raise KafkaError(code, f"{topic}-{index} is not in an open transaction of this producer")
     if not broker.headroom.admits(len(records)):
         raise KafkaError(ErrorCode.kafka_storage_error, "the disk under the log is full (min_free)")

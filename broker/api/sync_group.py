@@ -8,12 +8,17 @@ from collections.abc import Awaitable
 from tailrace.broker.api.broker import Broker
 from tailrace.broker.api.registry import Answer, Session, handles
 from tailrace.broker.coordinator.group_messages import Synced, SyncRequest
+from tailrace.broker.wire.errors import ErrorCode
 from tailrace.broker.wire.messages import Request, response
+
+_FIRST_WITH_PROTOCOL = 5
 
 
 @handles(14, versions=(0, 5))
-def sync_group(request: Request, _: Session, broker: Broker) -> Awaitable[Answer]:
+def sync_group(request: Request, _: Session, broker: Broker) -> Answer | Awaitable[Answer]:
     body = request.body
+    if request.api_version >= _FIRST_WITH_PROTOCOL and None in (body.protocol_type, body.protocol_name):
+        return _response(request.api_version, Synced(ErrorCode.inconsistent_group_protocol))
     synced = broker.groups.sync(
         SyncRequest(
             body.group_id,
@@ -29,7 +34,10 @@ def sync_group(request: Request, _: Session, broker: Broker) -> Awaitable[Answer
 
 
 async def _answer(version: int, waiting: Awaitable[Synced]) -> Answer:
-    synced = await waiting
+    return _response(version, await waiting)
+
+
+def _response(version: int, synced: Synced) -> Answer:
     return response(
         14,
         version,

@@ -1,12 +1,13 @@
 """TxnOffsetCommit (key 28), versions 0 to 4: offsets that count when the transaction commits.
 
 KIP-98, KIP-320 (leader epochs, version 2), KIP-447 (checked as the group's member, 3), KIP-890 (version 4
-adds an error that never comes from here).
+may be told to abort).
 """
 
 from collections.abc import Awaitable
 
 from tailrace.broker.api.broker import Broker
+from tailrace.broker.api.fencing import abortable
 from tailrace.broker.api.groups import Errors
 from tailrace.broker.api.offset_commit import commit_answer, existing_offsets
 from tailrace.broker.api.registry import Answer, Session, handles
@@ -23,7 +24,7 @@ def txn_offset_commit(request: Request, _: Session, broker: Broker) -> Answer | 
     offsets = existing_offsets(broker, body.topics)
     error = broker.transactions.admits_offsets(body.transactional_id, producer, body.group_id)
     if error is not ErrorCode.none:
-        return _response(request, dict.fromkeys(offsets, error))
+        return _response(request, dict.fromkeys(offsets, abortable(error, request.api_version, since=4)))
     commit = CommitRequest(
         body.group_id,
         getattr(body, "member_id", ""),

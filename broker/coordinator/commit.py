@@ -34,13 +34,17 @@ class OffsetAnswer:
     error: ErrorCode = ErrorCode.none
 
 
-def refuse_commit(group: Group, request: CommitRequest) -> ErrorCode:
+def refuse_commit(group: Group, request: CommitRequest, *, known: bool) -> ErrorCode:
     """Why none of these offsets may be committed; `none` when they may.
+
+    `known` is whether anybody has heard of the group: has joined it, or committed offsets.
 
     While a group rebalances (PREPARING) its members may still commit what they have done; once the new
     generation is out (COMPLETING) their old shares are nobody's. Producers before KIP-447 name no member.
     """
     transactional = request.producer is not None
+    if request.generation >= 0 and not known:
+        return ErrorCode.illegal_generation
     if request.generation < 0 and group.state is GroupState.EMPTY:
         return ErrorCode.none
     if request.generation >= 0 or request.member_id or request.instance_id is not None:
@@ -61,7 +65,7 @@ def split_commit(
     stored: dict[TopicPartition, Committed] = {}
     errors: dict[TopicPartition, ErrorCode] = {}
     for place, (offset, leader_epoch, metadata) in request.offsets.items():
-        if len(metadata.encode("utf-8", "surrogatepass")) > limits.max_metadata:
+        if len(metadata.encode("utf-16-le", "surrogatepass")) > 2 * limits.max_metadata:
             errors[place] = ErrorCode.offset_metadata_too_large
             continue
         stored[place] = Committed(offset, leader_epoch, metadata, now)
@@ -79,7 +83,7 @@ def fetch_offsets(
     committed = offsets.of(group_id)
     unstable = offsets.unstable(group_id) if require_stable else set()
     if places is None:
-        places = [*committed, *sorted(unstable - committed.keys())]
+        places = list(committed)
     answers = []
     for place in places:
         found = committed.get(place)

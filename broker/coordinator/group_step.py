@@ -23,7 +23,7 @@ class GroupLimits:
     new_member_join: int = 300_000
     max_members: int = 1_000
     max_metadata: int = 4_096
-    """UTF-8 bytes of the text that a client may leave with a committed offset."""
+    """Characters (UTF-16, as Java counts) of the text that a client may leave with a committed offset."""
     retention: int = 7 * 86_400_000
     retention_check: int = 600_000
 

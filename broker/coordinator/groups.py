@@ -114,7 +114,8 @@ class GroupCoordinator:
     def commit(self, request: CommitRequest, now: Moment) -> CommitStep:
         """Stores nothing for a partition whose answer is an error."""
         group = self.group(request.group_id)
-        error = refuse_commit(group, request)
+        known = request.group_id in self._groups or bool(self.offsets.of(request.group_id))
+        error = refuse_commit(group, request, known=known)
         if error is not ErrorCode.none:
             return CommitStep(request.group_id, {}, dict.fromkeys(request.offsets, error), ())
         if request.producer is None and request.generation >= 0:
