@@ -91,7 +91,7 @@ def _wire(job: Job) -> WiredAgent:
         pipeline=pipeline.name,
         agent=job.agent,
         name="",
-        instance=instance_id(directory, fs, machine_id()),
+        instance=instance_id(directory, fs, machine_id(), pipeline.name),
         state_dir=directory,
         bootstrap=job.bootstrap,
         once=job.once,

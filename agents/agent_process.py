@@ -1,6 +1,7 @@
 """One agent as its supervisor sees it: a child that is started, heard, and restarted when that can help."""
 
 import selectors
+import signal
 from dataclasses import replace
 from typing import Literal
 
@@ -65,7 +66,7 @@ class AgentProcess:
             status = self._child.ended()
             if status is not None:
                 self._child = None
-                self._after(self._last_words or Ended("crash", _status_text(status)), now)
+                self._after(self._last_words or self._without_words(status), now)
         elif self.state == "down" and now >= self._restart_at:
             self.restarts += 1
             self._start(selector, now)
@@ -117,13 +118,14 @@ class AgentProcess:
         self._restart_at = now + delay
         self._log.error("the agent has failed", how=ended.how, reason=ended.reason, restart_in_seconds=delay)
 
+    def _without_words(self, status: int) -> Ended:
+        if self._stopping and status == -signal.SIGTERM:
+            return Ended("stopped")  # before it had begun
+        return Ended("crash", f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+
     def _heard(self, line: bytes) -> None:
         report = from_line(line)
         if isinstance(report, Progress):
             self._now = report
         elif isinstance(report, Ended):
             self._last_words = report
-
-
-def _status_text(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"

@@ -24,18 +24,25 @@ def machine_id(path: Path = MACHINE_ID) -> str:
         return ""
 
 
-def instance_id(directory: Path, fs: FileSystem, machine: str) -> str:
+def instance_id(directory: Path, fs: FileSystem, machine: str, pipeline: str) -> str:
     """32 hex digits. The caller holds the lock on `directory`.
 
-    Halt when the file is there and is not ours: guessing would read everything again.
+    Halt when the file is damaged (guessing would read everything again), or of another pipeline: what that one
+    has read is not what this one has.
     """
     path = directory / "instance.json"
     if path.exists():
         try:
             kept = json.loads(path.read_text())
             instance, made_on = uuid.UUID(str(kept["id"])).hex, str(kept["machine"])
+            owner = str(kept["pipeline"])
         except (ValueError, KeyError, TypeError):
             raise Halt(f"{path} is damaged; restore it, or remove it to begin as a new instance") from None
+        if owner != pipeline:
+            raise Halt(
+                f"{directory} belongs to the pipeline {owner!r}, and this is {pipeline!r}: give one of them another"
+                f" `state_dir:`, or say `pipeline: {owner}` when it is the same"
+            )
         if not machine or not made_on or machine == made_on:
             return instance
         structlog.get_logger().warning(
@@ -44,5 +51,6 @@ def instance_id(directory: Path, fs: FileSystem, machine: str) -> str:
             old=instance,
         )
     instance = uuid.uuid4().hex
-    write_atomically(fs, str(path), json.dumps({"id": instance, "machine": machine}).encode())
+    made = {"id": instance, "machine": machine, "pipeline": pipeline}
+    write_atomically(fs, str(path), json.dumps(made).encode())
     return instance

@@ -1,5 +1,6 @@
 """Counts what a source has read, each row once however often it is read again."""
 
+from collections.abc import Collection
 from typing import cast
 
 import pyarrow as pa
@@ -23,6 +24,11 @@ class Meter:
             self.rows += fresh.num_rows
             self.body_bytes += body_bytes(fresh.rows)
             self._reached[batch.partition] = batch.span.end
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """They are gone; rows of them that come back are counted again."""
+        for partition in partitions:
+            self._reached.pop(partition, None)
 
 
 def body_bytes(rows: pa.RecordBatch) -> int:

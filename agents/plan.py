@@ -150,7 +150,7 @@ def _check_top(pipeline: Pipeline) -> Iterator[Mistake]:
     document = pipeline.document
     if pipeline.sections.broker is not None and pipeline.sections.kafka is not None:
         yield document.mistake(("kafka",), "a file has `broker:` or `kafka:`, not both", at_key=True)
-    if not pipeline.agents and not document.data.get("broker") and "agents" not in document.data:
+    if not pipeline.agents and "broker" not in document.data and not document.data.get("agents"):
         yield document.mistake((), "expected `agents:`, `broker:` or both")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.component import Membership, Scope
+from tailrace.errors import Retry
 from tailrace.event import Partition, Record
 
 _TABLE = """
@@ -27,6 +28,7 @@ class KeptOrigins:
 
     def __init__(self, path: Path, sink: str) -> None:
         self._sink = sink
+        self._path = path
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         # A position that a power cut takes back repeats rows, which at-least-once allows: no fsync for each.
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -54,7 +56,7 @@ class KeptOrigins:
         return dict(self._stored)
 
     def store(self, records: Mapping[Partition, Record]) -> None:
-        """Replaces the records of these partitions, all at once."""
+        """Replaces the records of these partitions, all at once. Retry while the disk is full."""
         rows = [(self._sink, p.kind, p.id, p.number, p.name, r.position, r.state) for p, r in records.items()]
         self._change(_STORE, rows)
         self._stored |= records
@@ -69,6 +71,9 @@ class KeptOrigins:
         self._db.close()
 
     def _change(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(statement, rows)
-        self._db.execute("COMMIT")
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(statement, rows)
+        except sqlite3.OperationalError as error:
+            raise Retry(f"{self._path}: {error}") from error

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from tailrace.agents.wiring import WiredAgent
 from tailrace.component import Problem
 
+MOST_PROBLEMS = 100
+"""That are told at a time."""
+
 How = Literal["finished", "stopped", "unfinished", "halt", "corrupt", "config", "crash"]
 """How an agent's process ended. finished: nothing is left to read (--once). stopped: told to, and all that
 was read is committed. unfinished: told to, and it was not. config, halt: no restart can help. corrupt: one
@@ -74,8 +77,17 @@ def look(agent: WiredAgent) -> Progress:
         busy_seconds=_busy_seconds(agent),
         rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels if wired.opened.is_set()),
         lag=sum(known) if len(known) == len(lags) else None,
-        problems=problems,
+        problems=bounded(problems),
     )
+
+
+def bounded(problems: list[Problem]) -> list[Problem]:
+    """Failures first, and no more than a line can hold."""
+    ordered = sorted(problems, key=lambda problem: not problem.failed)
+    left_out = len(ordered) - MOST_PROBLEMS
+    if left_out <= 0:
+        return ordered
+    return [*ordered[:MOST_PROBLEMS], Problem("and", f"{left_out} more problems; the log has them")]
 
 
 def _busy_seconds(agent: WiredAgent) -> float:

@@ -131,7 +131,8 @@ class SinkLoop:
         self._fences.went_well()
         self.committed_at = self._clock.monotonic()
         if self._origins is not None:
-            self._origins.store({p: Record(end, self._states.get(p)) for p, end in committed.items()})
+            records = {p: Record(end, self._states.get(p)) for p, end in committed.items()}
+            self.patience(self._origins.store, records)
         if self._durable is None:
             for feeder in self.feeders:
                 feeder.committed(committed, self.sink.stamp)
@@ -204,6 +205,8 @@ class SinkLoop:
             self._start_over(error)
             self.patience(self.sink.revoke, partitions, True)
         self._admission.revoke(partitions)
+        for partition in partitions:
+            self._states.pop(partition, None)
 
     def _records(
         self, partitions: Collection[Partition] | Scope, membership: Membership | None

@@ -131,6 +131,7 @@ class SourceLoop:
         if not event.lost:
             self._commits.tell(self.source, self._clock.monotonic(), at_once=True)
         self._commits.forget(event.partitions)
+        self.meter.forget(event.partitions)
         self._unsought -= set(event.partitions)
         for partition in event.partitions:
             self._given.pop(partition, None)

@@ -65,7 +65,7 @@ def context_of(pipeline: Pipeline, agent: str, sink: str, clock: Clock, bootstra
     directory, fs = pipeline.state_dir / agent, LocalFileSystem()
     if not (directory / "instance.json").exists():
         raise NotLookedInto(f"{agent} has never run with the state directory {pipeline.state_dir}")
-    instance = instance_id(directory, fs, machine_id())
+    instance = instance_id(directory, fs, machine_id(), pipeline.name)
     return Context(pipeline.name, agent, sink, instance, directory, bootstrap, clock=clock, fs=fs)
 
 

@@ -22,6 +22,7 @@ from tailrace.agents.progress import View
 from tailrace.agents.summary import AgentSummary, Summary
 from tailrace.clock import Clock
 from tailrace.config.pipeline import Pipeline
+from tailrace.errors import ConfigError
 
 DRAIN_SHARE = 0.8
 """Of `shutdown_timeout`, what agents have for their last commits; after all of it they are killed."""
@@ -42,7 +43,11 @@ class Supervisor:
         self._signals = 0
         names = [name for name in pipeline.agents if not only or name in only]
         self._generations = order(pipeline, names)[0] if once else [names]
-        self._locks = {name: lock(pipeline.state_dir / name, clock) for name in names}
+        try:
+            self._locks = {name: lock(pipeline.state_dir / name, clock) for name in names}
+        except OSError as error:
+            text = f"cannot be used: {error.filename}: {error.strerror}"
+            raise ConfigError([pipeline.document.mistake(("state_dir",), text)]) from error
         self._agents = {name: self._agent(name) for name in names}
         self._broker: BrokerProcess | None = None
         sections = pipeline.sections
@@ -138,7 +143,9 @@ class Supervisor:
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        # One that we were started to ignore (nohup, a shell's background job) stays ignored.
+        heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             yield
         finally:

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+import structlog
+
 from tailrace.agents.admission import Admission
 from tailrace.agents.mailbox import Left, answer_of
 from tailrace.agents.patience import Patience
@@ -13,6 +15,9 @@ from tailrace.event import EventBatch, Partition, Record
 
 FULL = 0.1
 """Seconds that one put waits in a full channel before it looks whether the agent leaves."""
+
+SAY_FULL = 600
+"""Puts in vain (a minute) after which the log names the slow sink."""
 
 
 class Upstream(Protocol):
@@ -54,6 +59,7 @@ class SinkTarget:
         self._loop = loop
         self._leave = leave
         self._assignments: dict[Partition, int] = {}
+        self._log = structlog.get_logger().bind(component=loop.name)
         loop.feeders.append(self)
 
     def stored(self) -> Mapping[Partition, Record]:
@@ -69,9 +75,13 @@ class SinkTarget:
 
     def put(self, batch: EventBatch) -> None:
         batch = batch.with_assignment(self._assignments.get(batch.partition, -1))
+        waited = 0
         while not self._channel.put(batch, FULL):
             if self._leave.is_set():
                 raise Left
+            waited += 1
+            if waited % SAY_FULL == 0:
+                self._log.warning("its channel is full: it is slower than its sources")
 
     def revoke(self, partitions: Collection[Partition], lost: bool) -> None:
         answer_of(self._loop.revoke(partitions, lost), self._leave)

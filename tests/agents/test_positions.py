@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tailrace.agents.positions import KeptOrigins
 from tailrace.component import ALL
+from tailrace.errors import Retry
 from tailrace.event import Partition, Record
 
 FILE = Partition("file", "f1", name="/var/log/a")
@@ -56,3 +59,15 @@ def test_forgotten_partitions_are_new_again(tmp_path: Path) -> None:
     kept.store({FILE: Record(10), TOPIC: Record(7)})
     kept.forget([FILE])
     assert kept.stored() == KeptOrigins(tmp_path / "p.db", "s").stored() == {TOPIC: Record(7)}
+
+
+def test_a_disk_that_is_full_is_waited_for(tmp_path: Path) -> None:
+    kept = KeptOrigins(tmp_path / "p.db", "s")
+    kept.store({FILE: Record(10)})
+    pages = kept._db.execute("PRAGMA page_count").fetchone()[0]
+    kept._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Retry, match=r"p\.db: database or disk is full"):
+        kept.store({FILE: Record(20, b"x" * 1_000_000)})
+    kept._db.execute("PRAGMA max_page_count = 1000000")
+    kept.store({FILE: Record(20)})
+    assert KeptOrigins(tmp_path / "p.db", "s").stored() == {FILE: Record(20)}

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from tailrace.agents.report import Ended, How, Progress, from_line, to_line
+from tailrace.agents.report import Ended, How, Progress, bounded, from_line, to_line
 from tailrace.agents.summary import AgentSummary, Summary, show
 from tailrace.component import Problem
 
@@ -87,3 +87,12 @@ def test_counters_add_up_over_restarts() -> None:
         Progress(10, 20, 30, 40, 50, rows_waiting=7, lag=7)
     )
     assert total == Progress(11, 21, 31, 41, 51, rows_waiting=9, lag=9)
+
+
+def test_a_thousand_problems_are_told_as_a_hundred_failures_first() -> None:
+    problems = [Problem(f"/{n}", "unreadable", failed=n == 999) for n in range(1000)]
+    told = bounded(problems)
+    assert len(told) == 101
+    assert told[0] == Problem("/999", "unreadable", failed=True)
+    assert told[-1] == Problem("and", "900 more problems; the log has them")
+    assert bounded(problems[:100]) == problems[:100]

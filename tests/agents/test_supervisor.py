@@ -134,7 +134,7 @@ def test_once_gives_up_when_its_time_is_over_and_says_what_is_open(tailrace: Run
     )
     assert run.wait() == 75
     (what,) = run.summary()["open"]
-    assert re.fullmatch(r"a: up, \d+ rows in channels, \d+ not read", what)
+    assert re.fullmatch(r"a: up, \d+ rows in channels(, \d+ not read)?", what)
 
 
 def test_an_agent_that_finds_it_cannot_work_here_is_not_started_again(tailrace: Run) -> None:
@@ -165,3 +165,33 @@ def test_an_agent_that_halts_is_left_and_the_others_go_on(tailrace: Run, tmp_pat
     assert len(run.children()) == 1
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 1
+
+
+def test_a_stop_right_after_the_start_is_an_orderly_one(tailrace: Run) -> None:
+    run = tailrace(ENDLESS, "--json")
+    eventually(run.children, "a child")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 0
+    assert run.summary()["agents"]["a"]["how"] == "stopped"
+
+
+def test_a_hang_up_that_nohup_ignores_is_ignored(tailrace: Run) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = tailrace(ENDLESS)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    run.logged("event=row")
+    run.process.send_signal(signal.SIGHUP)
+    seen = len(logged_rows(run.log))
+    eventually(lambda: len(logged_rows(run.log)) > seen + 20, "rows after the hang-up")
+    assert "event=stopping" not in run.log
+
+
+def test_a_state_directory_that_cannot_be_used_is_a_mistake_at_its_place(
+    tailrace: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    run = tailrace(ENDLESS)
+    assert run.wait() == 78
+    assert f"pipeline.yaml:1:12: state_dir: cannot be used: {tmp_path}/state/a: Not a directory" in run.log

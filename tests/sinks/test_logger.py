@@ -37,7 +37,8 @@ def test_rows_are_logged_at_commit_with_their_origin(context: Context) -> None:
         assert sink.due() and logs == []
         assert sink.commit() == {P: 7}
         assert not sink.due() and sink.commit() == {}
-    assert [(log["sink"], log["origin"], log["position"], log["body"]) for log in logs] == [("out", "p", 5, "5"), ("out", "p", 6, "6")]  # fmt: skip
+    told = [(log["sink"], log["origin"], log["position"], log["body"]) for log in logs]
+    assert told == [("out", "p", 5, "5"), ("out", "p", 6, "6")]
     assert (sink.totals.rows, sink.totals.bytes) == (2, 2)
 
 
