@@ -2,6 +2,8 @@
 
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +93,25 @@ def test_a_broker_that_cannot_use_its_directory_ends_the_run(tailrace: Run, tmp_
     second = tailrace(text, "--once")
     assert second.wait() == 78, second.log
     assert "newer" in second.log
+
+
+def test_positions_in_the_brokers_topic_can_be_listed_and_reset_while_nothing_runs(
+    tailrace: Run, tmp_path: Path
+) -> None:
+    text = PIPELINE.format(port=0, root=tmp_path, amount="events: 300")
+    first = tailrace(text, "--once")
+    assert first.wait() == 0, first.log
+
+    def positions(*arguments: str) -> str:
+        file = str(tmp_path / "pipeline.yaml")
+        command = [sys.executable, "-m", "tailrace", "positions", arguments[0], file, *arguments[1:]]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    (line,) = positions("list", "--agent", "make").splitlines()
+    agent, sink, key, name, position = line.split()
+    assert (agent, sink, name, position) == ("make", "wire", "n", "300")
+    positions("reset", "--agent", "make", "--sink", "wire", "--partition", key)
+    assert positions("list", "--agent", "make") == ""
+    again = tailrace(text, "--once", "--json")
+    assert again.wait() == 0, again.log
+    assert again.summary()["agents"]["make"]["rows_landed"] == 300
