@@ -48,6 +48,11 @@ class AgentProcess:
         return self._now.plus(self._before)
 
     @property
+    def status(self) -> str:
+        """Its state in a word, and once it has ended, how."""
+        return self.ended.how if self.state == "ended" and self.ended is not None else self.state
+
+    @property
     def pid(self) -> int | None:
         return self._child.pid if self._child is not None else None
 

@@ -132,7 +132,7 @@ class LiveView:
                 f"{size / 1e6:.1f}",
             )
             lag = "" if progress.lag is None else f"{progress.lag:,}"
-            table.add_row(name, agent.state, *counts, lag, str(agent.restarts or ""))
+            table.add_row(name, agent.status, *counts, lag, str(agent.restarts or ""))
             problems += [Text(f"{name}: {problem.place}: {problem.text}") for problem in progress.problems]
         self._live.update(Group(table, *problems[:MOST_PROBLEMS]), refresh=True)
 

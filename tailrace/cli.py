@@ -101,7 +101,7 @@ def explain(file: File, as_json: Json = False) -> None:
         for reason in route.reasons:
             typer.echo(f"    because {reason}")
         for note in route.notes:
-            typer.echo(f"    as long as {note}")
+            typer.echo(f"    note: {note}")
     for chain in chains(pipeline):
         way = chain.routes[0].agent + "." + chain.routes[0].source
         for topic, route in zip(chain.topics, chain.routes[1:], strict=True):

@@ -12,7 +12,7 @@ from tailrace.component import Problem
 
 
 def agents(**progress: Progress) -> dict[str, Any]:
-    return {name: SimpleNamespace(progress=p, state="up", restarts=0) for name, p in progress.items()}
+    return {name: SimpleNamespace(progress=p, status="halt", restarts=0) for name, p in progress.items()}
 
 
 def test_rates_are_of_the_last_seconds() -> None:
@@ -55,4 +55,10 @@ def test_the_table_on_a_terminal_and_log_lines_above_it() -> None:
     view.close()
     text = console.export_text()
     assert "event=[bold]row[/bold]" in text
-    assert "3,000" in text and "2,000" in text and "77" in text and "namenode is in [safe] mode" in text
+    assert (
+        "halt" in text
+        and "3,000" in text
+        and "2,000" in text
+        and "77" in text
+        and "namenode is in [safe] mode" in text
+    )
