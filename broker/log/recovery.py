@@ -247,7 +247,9 @@ def _scan(result: Recovered, fs: FileSystem, start: Start, first: int, interval:
 
 
 def _follows(header: BatchHeader, expected: int, epoch: int, limit: int, start: Start) -> bool:
-    """Whether a batch may stand where it does. Offset and leader epoch lie outside the CRC, so they are checked here."""
+    """Whether a batch may stand where it does. Offset and leader epoch lie outside the CRC, so they are checked
+    here.
+    """
     in_order = header.base_offset == expected or _hole_is_right(header.base_offset, expected, start)
     return in_order and header.last_offset < limit and epoch <= header.leader_epoch <= start.newest_epoch
 

@@ -120,30 +120,23 @@ class LogStore:
 
     def _adopt(self, stored: Catalogue) -> Catalogue:
         """Sweeps what deletions left, and takes in directories that the catalogue does not know."""
+        self._sweep(stored.going)
         topics = dict(stored.topics)
         for name in sorted(os.listdir(self.data_dir)):
             path = os.path.join(self.data_dir, name)
             if name.endswith(PARTIAL) and os.path.isfile(path):
                 self._fs.unlink(path)
-            elif is_going(name):
-                self._remove(path)
             elif (parsed := parse_partition_directory(name)) is not None and os.path.isdir(path):
                 topic, partition = parsed
                 if topic != _KAFKA_METADATA:
-                    self._adopt_directory(stored, topics, topic, partition, path)
+                    self._adopt_directory(topics, topic, partition, path)
         kept = Catalogue(topics)
         if kept != stored or not os.path.exists(os.path.join(self.data_dir, catalogue.FILE)):
-            self._fs.fsync_dir(self.data_dir)
             catalogue.store(self._fs, self.data_dir, kept)
         return kept
 
-    def _adopt_directory(
-        self, stored: Catalogue, topics: dict[str, Entry], topic: str, partition: int, path: str
-    ) -> None:
+    def _adopt_directory(self, topics: dict[str, Entry], topic: str, partition: int, path: str) -> None:
         topic_id = meta.read_partition(path)
-        if topic_id is not None and topic_id in stored.going:
-            self._remove(self._rename_going(path))
-            return
         entry = topics.get(topic)
         if entry is None:
             entry = Entry(topic_id or meta.random_id(), partition + 1)
@@ -154,6 +147,19 @@ class LogStore:
                 f"({meta.to_text(entry.id)}): move the directory away, or restore the right one"
             )
         topics[topic] = replace(entry, partitions=max(entry.partitions, partition + 1))
+
+    def _sweep(self, going: frozenset[uuid.UUID]) -> None:
+        """Deletes what is left of topics that are gone. A new name is durable before what tells the topic is deleted."""
+        for name in os.listdir(self.data_dir):
+            path = os.path.join(self.data_dir, name)
+            if going and parse_partition_directory(name) is not None and meta.read_partition(path) in going:
+                self._rename_going(path)
+        if going:
+            failpoint("store.sweep_renamed")
+            self._fs.fsync_dir(self.data_dir)
+        for name in os.listdir(self.data_dir):
+            if is_going(name):
+                self._remove(os.path.join(self.data_dir, name))
 
     def _open_log(
         self, topic: str, partition: int, entry: Entry, clean: bool, marks: Mapping[str, checkpoints.Offsets]
@@ -233,7 +239,8 @@ class LogStore:
         fresh: list[PartitionLog] = []
         try:
             for n in range(len(there), entry.partitions):
-                fresh.append(self._open_log(name, n, entry, True, marks))  # noqa: PERF401 - undone one by one
+                self._clear_way(os.path.join(self.data_dir, partition_directory(name, n)))
+                fresh.append(self._open_log(name, n, entry, True, marks))
         except OSError:
             self._undo_make(before, name, entry, fresh, len(there))
             raise
@@ -275,9 +282,9 @@ class LogStore:
             topic = self._topics[name]
             rest = {other: entry for other, entry in self._catalogue.topics.items() if other != name}
             self._store(Catalogue(rest, self._catalogue.going | {topic.id}))
-            failpoint("store.delete_catalogued")
             self._topics = {other: t for other, t in self._topics.items() if other != name}
             self._by_id = {t.id: t for t in self._topics.values()}
+            failpoint("store.delete_catalogued")
             for log in topic.partitions:
                 log.abandon()
                 self._rename_going(log.directory)
@@ -292,6 +299,11 @@ class LogStore:
         going = os.path.join(self.data_dir, going_directory(os.path.basename(path)))
         self._fs.rename(path, going)
         return going
+
+    def _clear_way(self, path: str) -> None:
+        """A directory of an older topic of the same name, which a deletion could not rename, goes now."""
+        if os.path.exists(path):
+            self._rename_going(path)
 
     def _remove(self, path: str) -> None:
         for name in os.listdir(path):
@@ -316,21 +328,28 @@ class LogStore:
         return failures
 
     def housekeeping(self) -> None:
-        """Retention, compaction, idle producers, files of deleted topics, checkpoints. OSError ends the round."""
+        """Retention, compaction, idle producers, files of deleted topics, checkpoints.
+
+        Goes through all of it whatever fails, and raises the first OSError at its end.
+        """
         now = self._clock.now_ms()
+        failures = []
         for log in self._logs():
-            if log.failed is None and not log.closed:
+            try:
                 log.retain(now)
                 log.compact(now)
                 log.expire_producers(now)
-        with self._lock:
-            going = [name for name in os.listdir(self.data_dir) if is_going(name)]
-            for name in going:
-                self._remove(os.path.join(self.data_dir, name))
-            if self._catalogue.going:
-                self._fs.fsync_dir(self.data_dir)
-                self._store(replace(self._catalogue, going=frozenset()))
+            except OSError as error:
+                if not log.closed and log.failed is None:
+                    failures.append(error)
+        going = self._catalogue.going
+        self._sweep(going)
+        if going:
+            with self._lock:
+                self._store(replace(self._catalogue, going=self._catalogue.going - going))
         self.checkpoint()
+        if failures:
+            raise failures[0]
 
     def checkpoint(self) -> None:
         """Makes recovery points, log starts and compaction's progress durable."""

@@ -15,15 +15,23 @@ def plain(*values: bytes, timestamp: int = NOW, codec: Codec = "none") -> bytear
     )
 
 
-def keyed(pairs: list[tuple[bytes, bytes | None]], timestamp: int = NOW, codec: Codec = "none", **fields) -> bytearray:
+def keyed(
+    pairs: list[tuple[bytes, bytes | None]], timestamp: int = NOW, codec: Codec = "none", **fields
+) -> bytearray:
     """One batch of (key, value); a value of None is a tombstone."""
     return encode_simple(
-        [SimpleRecord(k, v, (), timestamp, i) for i, (k, v) in enumerate(pairs)], BatchFields(codec=codec, **fields)
+        [SimpleRecord(k, v, (), timestamp, i) for i, (k, v) in enumerate(pairs)],
+        BatchFields(codec=codec, **fields),
     )
 
 
 def numbered(
-    producer: int, epoch: int, sequence: int, *values: bytes, transactional: bool = False, timestamp: int = NOW
+    producer: int,
+    epoch: int,
+    sequence: int,
+    *values: bytes,
+    transactional: bool = False,
+    timestamp: int = NOW,
 ) -> bytearray:
     """One batch of an idempotent or transactional producer."""
     fields = BatchFields(
@@ -32,7 +40,9 @@ def numbered(
     return encode_simple([SimpleRecord(None, v, (), timestamp, i) for i, v in enumerate(values)], fields)
 
 
-def marker(producer: int, epoch: int, commit: bool, coordinator_epoch: int = 0, timestamp: int = NOW) -> bytearray:
+def marker(
+    producer: int, epoch: int, commit: bool, coordinator_epoch: int = 0, timestamp: int = NOW
+) -> bytearray:
     return bytearray(
         control_batch(
             producer_id=producer,

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from tailrace.channels.file import FileChannel, FileChannelSettings
 from tailrace.clock import ManualClock
 from tailrace.component import Context
 from tailrace.event import EventBatch, Partition, Record, Span, make_rows
-from tailrace.fs import FileSystem, LocalFileSystem
+from tailrace.fs import FileSystem
 
 SOURCES = 3
 Report = Callable[..., None]

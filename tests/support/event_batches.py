@@ -19,7 +19,9 @@ class Feed:
         self.partition = file_partition(n)
         self.position = start
 
-    def batch(self, *bodies: bytes | None, span: int | None = None, keys=None, headers=None, times=None) -> EventBatch:
+    def batch(
+        self, *bodies: bytes | None, span: int | None = None, keys=None, headers=None, times=None
+    ) -> EventBatch:
         """One row of `span` positions (10 by default) for each body; without bodies a span with no rows."""
         start = self.position
         self.position += span if span is not None else 10 * max(1, len(bodies))

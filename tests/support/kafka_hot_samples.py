@@ -4,7 +4,6 @@ import random
 import uuid
 
 from tailrace.broker.wire.batch import AbortedTxn
-
 from tailrace.broker.wire.fetch import FetchResponse, PartitionFetched, TopicFetched
 from tailrace.broker.wire.produce import PartitionProduced, ProduceResponse
 

@@ -16,7 +16,7 @@ from tailrace.broker.log.store import LogStore
 from tailrace.broker.wire.batch import read_header
 from tailrace.broker.wire.reference import decode_simple
 from tailrace.clock import ManualClock
-from tailrace.fs import FileSystem, LocalFileSystem
+from tailrace.fs import FileSystem
 from tests.support.batches import keyed, marker, numbered, plain
 
 DEFAULTS = LogConfig(segment_bytes=600, index_interval_bytes=150, min_cleanable_dirty_ratio=0.0)
@@ -159,7 +159,7 @@ def check_compacted(
             f"{name}: offset {offset} holds {row}, {topic.rows.get(offset)} was sent"
         )
     last: dict[str, int] = {}
-    for offset, (key, value) in sorted(topic.rows.items()):
+    for offset, (key, _) in sorted(topic.rows.items()):
         if offset < log.leo and key:
             last[key] = offset
     for key, offset in last.items():

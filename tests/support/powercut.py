@@ -252,7 +252,9 @@ class PowerCutFileSystem:
                 raise PowerCut
 
     def _left_out(self) -> bool:
-        """Whether the caller's line is the one whose sync a mutant leaves out (write_atomically counts as the caller)."""
+        """Whether the caller's line is the one whose sync a mutant leaves out (write_atomically counts as the
+        caller).
+        """
         if self._leave_out is None:
             return False
         frame = sys._getframe(2)
