@@ -17,7 +17,7 @@ from tailrace.agents.job import Job, job_from_line
 from tailrace.agents.logs import log_to_stderr
 from tailrace.agents.orphan import die_with_parent
 from tailrace.agents.report import Ended, How, Progress, look, to_line
-from tailrace.agents.runner import Runner
+from tailrace.agents.runner import GOODBYE, Runner
 from tailrace.agents.wiring import WiredAgent, wire
 from tailrace.clock import SystemClock
 from tailrace.component import Context
@@ -107,14 +107,14 @@ class _Reporter:
         self._agent = agent
         self._reports = reports
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reporter")
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(GOODBYE)  # a component that hangs may hang whoever looks at it
 
     def _run(self) -> None:
         told: Progress | None = None

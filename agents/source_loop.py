@@ -92,8 +92,9 @@ class SourceLoop:
         asked = self._asked  # before the queue is emptied: a rewind that comes later keeps us from resting
         self._serve_rewinds()
         self._commits.tell(self.source, self._clock.monotonic())
-        if self._paused.is_set() or (self._finished and not self._stale):
-            self._rested_at = asked
+        if self._paused.is_set() or self._finished:
+            if self._paused.is_set() or not self._stale:
+                self._rested_at = asked
             self._leave.wait(TURN)
             return
         try:

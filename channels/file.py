@@ -193,7 +193,9 @@ class FileChannel:
             self._kept_bytes += len(data)
 
     def _roll_if_due(self, size: int) -> None:
-        """Ends the active segment when it has no room and something to release; it is on disk before the next begins."""
+        """Ends the active segment when it has no room and something to release; it is on disk before the next
+        begins.
+        """
         holds_rows = self._log.leo > self._log.bases[-1] + 1
         if holds_rows and self._log.active_size + size > self._settings.segment:
             failpoint("channel.roll_before")
@@ -304,7 +306,9 @@ def _first_bad(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _judge(path: str, position: int, size: int) -> None:
-    """Whether bytes that recovery wants to cut are a torn tail. Corrupt when a later batch shows that they were durable."""
+    """Whether bytes that recovery wants to cut are a torn tail. Corrupt when a later batch shows that they were
+    durable.
+    """
     with open(path, "rb") as file:
         file.seek(position)
         data = file.read(size - position)

@@ -56,11 +56,14 @@ class ChannelSettings(Settings):
 class SinkSettings(Settings):
     channel: str = Field(description="Name of the one channel this sink takes rows from.")
     delivery: Guarantee | None = Field(
-        default=None, description="A guarantee this sink's routes must keep; the pipeline does not start without it."
+        default=None,
+        description="A guarantee this sink's routes must keep; the pipeline does not start without it.",
     )
 
     def keeps_origins(self) -> bool:
-        """True when acquire() answers from the sink's own store; else the runner keeps origins beside it and never asks."""
+        """True when acquire() answers from the sink's own store; else the runner keeps origins beside it and
+        never asks.
+        """
         return False
 
     def needs_bootstrap(self) -> bool:
@@ -127,7 +130,9 @@ class Membership(Protocol):
         ...
 
     def offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
-        """The group's committed (offset, metadata) where there is one; metadata is what committed() was stamped with."""
+        """The group's committed (offset, metadata) where there is one; metadata is what committed() was stamped
+        with.
+        """
         ...
 
 
@@ -178,7 +183,7 @@ class Source(Protocol):
         ...
 
     def seek(self, partition: Partition, record: Record | None) -> None:
-        """Reads `partition` from record.position on, or from where it starts (None), whatever was read before."""
+        """Reads on from record.position, or from where it starts (None), whatever was read before; after Finished too."""
         ...
 
     def committed(self, positions: Mapping[Partition, int], stamp: str) -> None:
@@ -193,7 +198,7 @@ class Source(Protocol):
         ...
 
     def problems(self) -> Sequence[Problem]:
-        """What is wrong now (a pattern that matches nothing, an unreadable file). Any thread."""
+        """What is wrong now (a pattern that matches nothing, an unreadable file). Any thread, also after close()."""
         ...
 
     def close(self) -> None: ...
@@ -272,7 +277,8 @@ class Sink(Protocol):
     def acquire(
         self, partitions: Collection[Partition] | Scope, membership: Membership | None = None
     ) -> Mapping[Partition, Record]:
-        """Becomes the owner, finishes what a dead predecessor left, and answers what is stored. Drops what is uncommitted of them.
+        """Becomes the owner, finishes what a dead predecessor left, and answers what is stored. Drops what is
+        uncommitted of them.
 
         ALL: every partition this sink has ever stored for this agent (file and stream origins). The only way
         to ask. A partition without a record is new. Sinks without a store are never asked.

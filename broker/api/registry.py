@@ -62,7 +62,7 @@ Answer = Any
 Handler = Callable[[Request, "Session", "Broker"], Answer | Coroutine[Any, Any, Answer]]
 
 
-class Disconnect(TailraceError):  # noqa: N818
+class Disconnect(TailraceError):
     """Raised by a handler: close this connection, which is the only answer the client will understand."""
 
 

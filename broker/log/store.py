@@ -149,7 +149,9 @@ class LogStore:
         topics[topic] = replace(entry, partitions=max(entry.partitions, partition + 1))
 
     def _sweep(self, going: frozenset[uuid.UUID]) -> None:
-        """Deletes what is left of topics that are gone. A new name is durable before what tells the topic is deleted."""
+        """Deletes what is left of topics that are gone. A new name is durable before what tells the topic is
+        deleted.
+        """
         for name in os.listdir(self.data_dir):
             path = os.path.join(self.data_dir, name)
             if going and parse_partition_directory(name) is not None and meta.read_partition(path) in going:

@@ -24,7 +24,7 @@ _HOUSEKEEPING = 30.0
 """Seconds between two rounds of retention, compaction and expiry."""
 
 
-class CannotListen(TailraceError):  # noqa: N818
+class CannotListen(TailraceError):
     """The address to listen on does not exist here, or may not be used by us."""
 
 

@@ -65,7 +65,7 @@ MAX_CLIENT_ELEMENTS = 5_000_000
 """Array elements a client accepts in an answer: a big cluster's metadata."""
 
 
-class UnsupportedVersion(TailraceError):  # noqa: N818
+class UnsupportedVersion(TailraceError):
     """A request in a version (or of a key) that is not known here; its header could be read."""
 
     def __init__(self, key: int, version: int, correlation_id: int) -> None:

@@ -111,7 +111,7 @@ class Loads:
         return _unzigzag(value), behind
 
 
-class WideVarint(Exception):  # noqa: N818 - not an error: the reader takes the plain path
+class WideVarint(Exception):
     """A varint of more than 8 bytes, which only the plain reader reads."""
 
 

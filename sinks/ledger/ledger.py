@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Row, Select, and_, func, insert, select, update
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Row, Select, and_, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import Table
@@ -35,6 +35,7 @@ from tailrace.sinks.ledger.schema import (
 from tailrace.units import show_size
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_PIECE = 500
 _DAMAGED = ("malformed", "not a database", "disk image")
 
 
@@ -115,31 +116,20 @@ class Ledger:
     def held(self, owned: Ownership) -> list[Held]:
         """All partitions of a group that were ever enrolled, as they stand."""
         with self.transaction("read") as connection:
-            return self._held(connection, owned)
+            return _held(connection, partition_state.c.ownership == owned.id)
 
     def enroll(self, owned: Ownership, partitions: Collection[Partition]) -> list[Held]:
-        """As `held`, after a row was made for each partition that has none. Raises Fenced."""
+        """These partitions of a group as they stand, each with a row of its own from now on. Raises Fenced."""
         with self.transaction("enroll") as connection:
             locked = select(ownership.c.epoch).where(ownership.c.id == owned.id).with_for_update()
             if connection.execute(locked).scalar_one() != owned.epoch:
                 raise Fenced(f"ledger {self.place}: {owned.group} was acquired by somebody else")
-            known = {one.partition for one in self._held(connection, owned)}
-            rows = [
-                {
-                    "ownership": owned.id,
-                    "kind": partition.kind,
-                    "stream": partition.id,
-                    "number": partition.number,
-                    "incarnation": 0,
-                    "retired": False,
-                    "name": partition.name,
-                }
-                for partition in dict.fromkeys(partitions)
-                if partition not in known
-            ]
-            if rows:
-                connection.execute(insert(partition_state), rows)
-            return self._held(connection, owned)
+            wanted = dict.fromkeys(partitions)
+            found = _held_of(connection, owned, wanted)
+            if missing := [one for one in wanted if one not in found]:
+                connection.execute(insert(partition_state), [_new_row(owned, one) for one in missing])
+                found |= _held_of(connection, owned, missing)
+            return [found[one] for one in wanted]
 
     def epoch(self, owned: Ownership) -> int:
         """The group's epoch as it is now."""
@@ -195,7 +185,8 @@ class Ledger:
             failpoint("ledger.decide.before_update")
             if not decide.store(connection, decision, now_ms):
                 transaction.rollback()
-                return Answer.REFUSED
+                # An earlier call may have stored it and failed on its way out.
+                return Answer.COMMITTED if _is_there(connection, decision) else Answer.REFUSED
             failpoint("ledger.decide.before_commit")
             try:
                 failpoint("ledger.decide.commit_request")
@@ -214,10 +205,10 @@ class Ledger:
             failpoint("ledger.resolve.before_bump")
             if not decide.bump(connection, owned):
                 return Answer.OUSTED, owned
-            there = connection.execute(select(batch.c.id).where(batch.c.id == decision.batch)).first()
+            there = _is_there(connection, decision)
             failpoint("ledger.resolve.before_commit")
         owned = replace(owned, epoch=owned.epoch + 1)
-        return (Answer.ABSENT if there is None else Answer.COMMITTED), owned
+        return (Answer.COMMITTED if there else Answer.ABSENT), owned
 
     def finalize(self, batch_id: str, now_ms: int) -> None:
         """FINALIZE: the batch is PUBLISHED. Anyone may, any number of times."""
@@ -232,27 +223,6 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
-
-    def _held(self, connection: Connection, owned: Ownership) -> list[Held]:
-        row = partition_state
-        furthest: Mapping[tuple[str, str, int], int] = {
-            (found.kind, found.stream, found.number): found.furthest
-            for found in connection.execute(
-                select(row.c.kind, row.c.stream, row.c.number, func.max(row.c.next).label("furthest"))
-                .where(row.c.ownership == owned.id)
-                .group_by(row.c.kind, row.c.stream, row.c.number)
-            )
-        }
-        current = select(row).where(row.c.ownership == owned.id, row.c.retired.is_(False)).order_by(row.c.id)
-        return [
-            Held(
-                found.id,
-                Partition(found.kind, found.stream, found.number, found.name),
-                None if found.next is None else Record(found.next, found.state),
-                furthest[found.kind, found.stream, found.number],
-            )
-            for found in connection.execute(current)
-        ]
 
     @contextlib.contextmanager
     def transaction(self, verb: str) -> Iterator[Connection]:
@@ -280,6 +250,58 @@ class Ledger:
             return ""
         stat = os.statvfs(self._directory)
         return f"; {show_size(stat.f_bavail * stat.f_frsize)} free"
+
+
+def _is_there(connection: Connection, decision: Decision) -> bool:
+    return connection.execute(select(batch.c.id).where(batch.c.id == decision.batch)).first() is not None
+
+
+def _held_of(
+    connection: Connection, owned: Ownership, partitions: Collection[Partition]
+) -> dict[Partition, Held]:
+    """In pieces: databases bound the number of values in a statement."""
+    found: dict[Partition, Held] = {}
+    chosen = set(partitions)
+    streams = list({one.id for one in chosen})
+    for at in range(0, len(streams), _PIECE):
+        mine = and_(
+            partition_state.c.ownership == owned.id, partition_state.c.stream.in_(streams[at : at + _PIECE])
+        )
+        found |= {one.partition: one for one in _held(connection, mine) if one.partition in chosen}
+    return found
+
+
+def _held(connection: Connection, which: ColumnElement[bool]) -> list[Held]:
+    row = partition_state
+    of_partition = (row.c.ownership, row.c.kind, row.c.stream, row.c.number)
+    furthest: dict[tuple[Any, ...], int | None] = {
+        tuple(found[:4]): found.furthest
+        for found in connection.execute(
+            select(*of_partition, func.max(row.c.next).label("furthest")).where(which).group_by(*of_partition)
+        )
+    }
+    current = select(row).where(which, row.c.retired.is_(False)).order_by(row.c.id)
+    return [
+        Held(
+            found.id,
+            Partition(found.kind, found.stream, found.number, found.name),
+            None if found.next is None else Record(found.next, found.state),
+            furthest[found.ownership, found.kind, found.stream, found.number],
+        )
+        for found in connection.execute(current)
+    ]
+
+
+def _new_row(owned: Ownership, partition: Partition) -> dict[str, object]:
+    return {
+        "ownership": owned.id,
+        "kind": partition.kind,
+        "stream": partition.id,
+        "number": partition.number,
+        "incarnation": 0,
+        "retired": False,
+        "name": partition.name,
+    }
 
 
 def _insert_if_absent(connection: Connection, table: Table, values: Mapping[str, object]) -> None:

@@ -97,14 +97,11 @@ class ParquetSettings(SinkSettings):
     def notes(self) -> Sequence[str]:
         found = []
         if self.ledger is None or parse_url(self.ledger).drivername == "sqlite":
-            found.append("the ledger is SQLite: every lander of this sink must run on this host")
-        location = parse_template(self.path).location
-        if location.scheme == "file":
-            found.append("files land on this host's disk: every lander of this sink must see the same one")
+            found.append("every lander of this sink runs on this host (its ledger is SQLite)")
+        if parse_template(self.path).location.scheme == "file":
+            found.append("every lander of this sink sees this disk (its path is a local one)")
         else:
-            found.append(
-                "power loss at the datanodes is survived only where dfs.datanode.synconclose is true"
-            )
+            found.append("dfs.datanode.synconclose is true, for power loss at the datanodes")
         return found
 
 

@@ -5,7 +5,6 @@ ledger has decided is the only truth, and it is published by whoever comes next.
 """
 
 import contextlib
-import re
 import socket
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from tailrace.sinks.parquet.names import footer, group_names, join
 from tailrace.sinks.parquet.open_batch import OpenBatch, OwnedGroup
 from tailrace.sinks.parquet.open_files import OpenFiles
 from tailrace.sinks.parquet.part import Format, Part
+from tailrace.sinks.parquet.position import compare_with_group, streams_replaced
 from tailrace.sinks.parquet.recover import collect_garbage, finish_decided
 from tailrace.sinks.parquet.root import claim_root
 from tailrace.sinks.parquet.settings import ParquetSettings, codec
@@ -40,7 +40,6 @@ _MOST_PARTS = 4096
 """Files of one batch, after which it is committed whatever its age."""
 _FIRST_RATIO = 0.25
 """Bytes of file a byte of rows, until a file of ours has told."""
-_STAMP = re.compile(r"[0-9a-f]{32}")
 
 
 class ParquetSink:
@@ -108,7 +107,7 @@ class ParquetSink:
                 if partitions is ALL
                 else {Group.of(one) for one in wanted}
             )
-            strangers = self._strangers(wanted)
+            strangers = streams_replaced(self._opened.ledger, self._id, wanted, self._settings.on_recreate)
             for group in groups if partitions is ALL else ():
                 if group in self._groups:
                     self._forget(group, self._groups[group])
@@ -118,14 +117,18 @@ class ParquetSink:
             self._own([group for group in groups if group not in self._groups], wanted, strangers)
             records: dict[Partition, Record] = {}
             for group in groups:
-                mine = self._groups[group]
-                held = self._opened.ledger.enroll(
-                    mine.ownership, [one for one in wanted if Group.of(one) == group]
+                mine, ledger = self._groups[group], self._opened.ledger
+                of_group = [one for one in wanted if Group.of(one) == group]
+                held = (
+                    ledger.held(mine.ownership)
+                    if partitions is ALL
+                    else ledger.enroll(mine.ownership, of_group)
                 )
-                mine.held = {one.partition: one for one in held}
+                mine.held |= {one.partition: one for one in held}
                 records |= {one.partition: one.record for one in held if one.record is not None}
-            self._compare_with_group(wanted, membership)
-            return records if partitions is ALL else {one: records[one] for one in wanted if one in records}
+            if membership is not None:
+                compare_with_group(self.stamp, membership, self._held(wanted))
+            return records
 
     def write(self, batch: EventBatch) -> None:
         with self._reaching():
@@ -233,21 +236,8 @@ class ParquetSink:
             free = None
         return f"{error}{f'; {show_size(free)} free' if free is not None else ''}"
 
-    def _strangers(self, wanted: Collection[Partition]) -> dict[Partition, list[str]]:
-        """Other streams landed under the same topic and number: the topic was deleted and made again."""
-        found = {}
-        for partition in wanted:
-            if partition.kind != "topic":
-                continue
-            strangers = self._opened.ledger.strangers(self._id, partition)
-            if strangers and self._settings.on_recreate == "fail":
-                raise Halt(
-                    f"{self.place}: topic {partition.name} was deleted and made again: partition "
-                    f"{partition.number} was landed from {', '.join(strangers)}, and now is {partition.id}; "
-                    "to land the new one as a stream of its own, set `on_recreate: new_stream`"
-                )
-            found[partition] = strangers
-        return found
+    def _held(self, wanted: Collection[Partition]) -> list[Held]:
+        return [self._groups[Group.of(one)].held[one] for one in wanted]
 
     def _drop_uncommitted(self, wanted: Collection[Partition]) -> None:
         """A topic-partition acquired again begins anew; files share a batch, so then all of them do."""
@@ -289,30 +279,6 @@ class ParquetSink:
             if group in fresh:
                 self._groups[group] = OwnedGroup(ownership, names, {})
         failpoint("landing.after_recover")
-
-    def _compare_with_group(self, wanted: Collection[Partition], membership: Membership | None) -> None:
-        """The consumer group's offsets are never used, but they can tell that the ledger is not the one."""
-        topics = [one for one in wanted if one.kind == "topic"]
-        if membership is None or not topics:
-            return
-        for partition, (offset, metadata) in membership.offsets(topics).items():
-            held = self._groups[Group.of(partition)].held[partition]
-            stamped = _STAMP.fullmatch(metadata) is not None
-            where = (
-                f"{self.place}: group {membership.group!r} has committed offset {offset} of "
-                f"{partition.name}-{partition.number}"
-            )
-            if stamped and metadata != self.stamp:
-                raise Halt(
-                    f"{where} by ledger {metadata}, and this is {self.stamp}: an empty or another ledger "
-                    "would land rows twice. Use that ledger, or another group"
-                )
-            known = held.furthest if held.furthest is not None else 0
-            if offset > known and (stamped or held.furthest is None):
-                raise Halt(
-                    f"{where}, but the ledger has decided only up to {known}: an empty or restored ledger "
-                    "would land rows twice. Restore it, or delete the group's offsets to go on all the same"
-                )
 
     def _take(self, group: OwnedGroup, incoming: EventBatch, buckets: Sequence[Bucket]) -> None:
         """From here on nothing can fail: the batch is ours as a whole."""

@@ -40,6 +40,8 @@ def parse_location(text: str) -> Location:
     """ValueError with the remedy when no store can serve it. A local path may be relative still."""
     match = _SCHEME.match(text)
     if match is None:
+        if text.startswith("~"):
+            raise ValueError(f"`~` is not expanded: write {text!r} out, or as ${{env:HOME}}{text[1:]}")
         return Location("file", "", text)
     scheme, rest = match[1].lower(), text[match.end() :]
     if scheme == "file":

@@ -527,3 +527,48 @@ def test_what_librdkafka_writes_is_read_and_what_we_write_it_reads(bootstrap, cl
         got += [message.value() for message in consumer.consume(1000, 0.5)]
     consumer.close()
     assert got == wanted(0, 1000)
+
+
+@pytest.mark.parametrize("leader", ["ours", "theirs"])
+@pytest.mark.parametrize("assignor", ["range", "roundrobin"])
+def test_a_group_is_shared_with_librdkafka_whoever_leads(bootstrap, cluster, topic, name, leader, assignor):
+    confluent = pytest.importorskip("confluent_kafka")
+    ours = Group(cluster, name, [topic], assignors=(assignor,), heartbeat_interval=0.1)
+    theirs = confluent.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": name,
+            "partition.assignment.strategy": assignor,
+            "heartbeat.interval.ms": 100,
+            "session.timeout.ms": 6000,
+        }
+    )
+    shares: dict[str, list[int]] = {}
+
+    def step_ours() -> None:
+        try:
+            found = ours.poll_membership()
+        except Retry:
+            return
+        if isinstance(found, Joined):
+            shares["ours"] = [partition.partition for partition in found.partitions]
+
+    def step_theirs() -> None:
+        theirs.poll(0.02)
+        shares["theirs"] = sorted(entry.partition for entry in theirs.assignment())
+
+    first, second = (step_ours, step_theirs) if leader == "ours" else (step_theirs, step_ours)
+    theirs.subscribe([topic])
+    until = time.monotonic() + 60
+    while shares.get(leader) != [0, 1, 2]:
+        assert time.monotonic() < until, shares
+        first()
+        time.sleep(0.01)
+    while sorted(shares.get("ours", []) + shares.get("theirs", [])) != [0, 1, 2] or not all(shares.values()):
+        assert time.monotonic() < until, shares
+        first()
+        second()
+        time.sleep(0.01)
+    assert sorted(map(len, shares.values())) == [1, 2]
+    theirs.close()
+    ours.close()

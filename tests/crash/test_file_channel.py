@@ -31,7 +31,9 @@ def reopened(directory: Path, fs: FileSystem) -> FileChannel:
     return channel
 
 
-def power_cut_history(directory: Path, seed: int, *, rounds: int = 3, steps: int = 60, leave_out=None) -> None:
+def power_cut_history(
+    directory: Path, seed: int, *, rounds: int = 3, steps: int = 60, leave_out=None
+) -> None:
     """Rounds of random work, each ended by a power cut at a random call; all promises are checked after each."""
     directory.mkdir()
     fs = PowerCutFileSystem(str(directory), seed=seed, leave_out=leave_out)

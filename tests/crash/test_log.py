@@ -1,4 +1,6 @@
-"""The broker's log after SIGKILL at every failpoint and after power cuts: nothing lost that was answered for, nothing invented."""
+"""The broker's log after SIGKILL at every failpoint and after power cuts: nothing lost that was answered for,
+nothing invented.
+"""
 
 import re
 import signal
@@ -24,7 +26,9 @@ NAMES = sorted(
 )
 
 
-def power_cut_history(directory: Path, seed: int, *, rounds: int = 3, steps: int = 40, leave_out=None) -> None:
+def power_cut_history(
+    directory: Path, seed: int, *, rounds: int = 3, steps: int = 40, leave_out=None
+) -> None:
     """Rounds of random work, each ended by a power cut at a random call; all promises are checked after each."""
     directory.mkdir()
     fs = PowerCutFileSystem(str(directory), seed=seed, leave_out=leave_out)

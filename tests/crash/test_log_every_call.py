@@ -212,7 +212,13 @@ def cut_everywhere(directory: Path, scenario, leave_out=None) -> None:
     calls = cut_when_done(directory / "done", scenario, leave_out)
     for call in range(Told.first_call, calls + 1):
         for seed in [None, *range(SCENARIOS[scenario][0])]:
-            cut_at(directory / f"{call}-{seed}", scenario, call, None if seed is None else seed * 1009 + call, leave_out)
+            cut_at(
+                directory / f"{call}-{seed}",
+                scenario,
+                call,
+                None if seed is None else seed * 1009 + call,
+                leave_out,
+            )
 
 
 def cut_when_done(directory: Path, scenario, leave_out=None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.broker.api import test_groups, test_transactions
+from tests.broker.api import test_group_rules, test_groups, test_transactions
 from tests.support.kafka_server import KafkaServer, running_kafka
 from tests.support.wire_client import WireClient
 
@@ -21,7 +21,7 @@ OURS_ALONE = {
     "test_groups_and_offsets_survive_a_restart",
     "test_what_was_open_goes_on_after_a_restart",
 }
-for module in (test_groups, test_transactions):
+for module in (test_group_rules, test_groups, test_transactions):
     globals().update(
         {
             name: value

@@ -200,7 +200,7 @@ def wait_until_stopped(child: BaseProcess, timeout: float = 60) -> bool:
         try:
             if Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
                 return True
-        except FileNotFoundError:
-            pass
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
         time.sleep(0.005)
     raise AssertionError("the lander neither stopped nor ended")

@@ -386,7 +386,8 @@ class Driver:
         leftover = hurt and self.random.random() < 0.5
         self.store.abandon()
         if leftover:
-            open(os.path.join(hurt[1].directory, f"{hurt[1].leo:020d}.log.cleaned"), "wb").close()
+            path = os.path.join(hurt[1].directory, f"{hurt[1].leo:020d}.log.cleaned")
+            os.close(self.fs.open(path, os.O_WRONLY | os.O_CREAT))
         if place is not None:
             fd = os.open(place[0], os.O_RDWR)
             os.pwrite(fd, b"\xff\x00\xff", place[1])

@@ -248,3 +248,60 @@ def test_what_was_open_goes_on_after_a_restart(tmp_path: Path, kill: bool) -> No
         tx.settled(commit=True)
         assert stable_end(client, "t") == 3
         assert committed(client, "g", stable=True) == [(1, 0)]
+
+
+def test_a_producer_bumps_its_own_epoch(client: WireClient, topic: str, name: str) -> None:
+    def bump(epoch: int, version: int = 4) -> tuple[int, int]:
+        answer = initialize(client, name, version, producer_id=tx.producer_id, producer_epoch=epoch)
+        return answer.error_code, answer.producer_epoch
+
+    tx = producer(client, name)
+    fenced = ErrorCode.producer_fenced
+    assert bump(0) == (0, 1)
+    assert bump(0) == (0, 1)
+    assert bump(1) == (0, 2)
+    assert bump(0) == (fenced, -1)
+    assert producer(client, name).epoch == 3
+    assert bump(2) == (fenced, -1)
+    assert bump(1, 3) == (ErrorCode.invalid_producer_epoch, -1)
+    stranger = initialize(client, name, 4, producer_id=tx.producer_id + 700, producer_epoch=3)
+    assert stranger.error_code == fenced
+    assert bump(3) == (0, 4)
+
+
+def test_a_bump_with_a_transaction_open_ends_it_and_the_producer(
+    client: WireClient, topic: str, name: str
+) -> None:
+    tx = producer(client, name)
+    assert tx.add((topic, 0)) == 0
+    claim = {"producer_id": tx.producer_id, "producer_epoch": tx.epoch}
+    assert initialize(client, name, 4, **claim).error_code == ErrorCode.concurrent_transactions
+    while (answer := initialize(client, name, 4, **claim)).error_code == ErrorCode.concurrent_transactions:
+        pass
+    assert answer.error_code == ErrorCode.producer_fenced
+
+
+def test_an_end_is_repeated_but_not_changed(client: WireClient, topic: str, name: str) -> None:
+    tx = producer(client, name)
+    wrong = ErrorCode.invalid_txn_state
+    assert tx.end(True) == tx.end(False) == wrong
+    assert tx.add((topic, 0)) == 0
+    tx.settled(commit=True)
+    assert (tx.end(True), tx.end(False)) == (0, wrong)
+    assert tx.add((topic, 0)) == 0
+    tx.settled(commit=False)
+    assert (tx.end(True), tx.end(False)) == (wrong, 0)
+    assert producer(client, name).end(False) == wrong
+
+
+def test_a_plain_commit_after_a_held_one_stands(client: WireClient, topic: str, name: str) -> None:
+    tx = producer(client, name)
+    tx.add_group(name)
+    assert tx.commit_offsets(name, topic, 7) == 0
+    place = [{"name": topic, "partitions": [{"partition_index": 0, "committed_offset": 5}]}]
+    plain = client.call(8, 8, group_id=name, generation_id_or_member_epoch=-1, member_id="", topics=place)
+    assert plain.topics[0].partitions[0].error_code == 0
+    assert committed(client, name) == [(5, 0)]
+    assert committed(client, name, stable=True) == [(-1, ErrorCode.unstable_offset_commit)]
+    tx.settled(commit=True)
+    assert committed(client, name, stable=True) == [(5, 0)]

@@ -75,6 +75,17 @@ def test_a_position_that_is_not_next_decides_nothing_at_all(connect):
     assert own(ledger)[0].sequence == 1
 
 
+def test_a_decision_that_is_repeated_is_the_same_decision(connect):
+    ledger, rival = connect(), connect()
+    owned, held = own(ledger)
+    made = decision(owned, held[T0], 0, 9)
+    assert ledger.decide(made, 1) is Answer.COMMITTED
+    assert ledger.decide(made, 2) is Answer.COMMITTED
+    own(rival)
+    assert ledger.decide(made, 3) is Answer.COMMITTED
+    assert [undone.batch for undone in rival.undone(SINK)] == [made.batch]
+
+
 def test_one_refused_partition_refuses_the_whole_batch(connect):
     ledger = connect()
     group = Group("file")
@@ -221,6 +232,16 @@ def test_file_origins_belong_to_one_instance(connect):
     own(ledger, FILES[0])
     assert ledger.groups(SINK) == [Group("file")]
     assert ledger.groups(SinkId("p", "land.lake", "another")) == []
+
+
+def test_thousands_of_files_are_enrolled_and_each_later_one_alone(connect):
+    ledger = connect()
+    owned = ledger.acquire(SINK, [Group("file")], "me")[Group("file")]
+    many = [Partition("file", f"{n:032x}", 0, f"/{n}") for n in range(1300)]
+    assert [held.partition for held in ledger.enroll(owned, many)] == many
+    (one,) = ledger.enroll(owned, [many[700]])
+    assert one.partition == many[700]
+    assert len(ledger.held(owned)) == 1300
 
 
 def test_to_forget_is_a_new_incarnation_and_fences_who_is_in_the_middle(connect):

@@ -39,6 +39,7 @@ def test_a_template_splits_into_its_root_and_what_rows_decide(text, root, direct
         ("s3://bucket/%Y", "no store for s3"),
         ("webhdfs://nn/lake", "host:port"),
         ("file://host/lake", "file:///"),
+        ("~/lake/%Y", "env:HOME"),
         ("/lake/%Q", "unknown escape %Q"),
         ("/lake/%", "unknown escape"),
         ("/lake/%{}", "header's name"),
