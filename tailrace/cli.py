@@ -21,7 +21,7 @@ from tailrace.agents.progress import LineView, LiveView
 from tailrace.agents.summary import CONFIG, CRASHED, FAILED, TEMPORARY, show
 from tailrace.agents.supervisor import Supervisor
 from tailrace.clock import SystemClock
-from tailrace.config.describe import find, page
+from tailrace.config.describe import SECTIONS, find, page, section_page
 from tailrace.config.load import load
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import KINDS, Pipeline, parse_pipeline
@@ -124,12 +124,17 @@ def list_types() -> None:
 
 @app.command()
 def describe(
-    words: Annotated[list[str], typer.Argument(metavar="[KIND] TYPE", help="`tail`, or `sink kafka`.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[KIND] TYPE", help="`tail`, `sink kafka`, `broker`.")
+    ],
 ) -> None:
-    """Describe a component and its fields."""
+    """Describe a component and its fields, or a section of the file (pipeline, broker)."""
     kind, name = (words[0], words[1]) if len(words) == 2 else (None, words[0])
     if len(words) > 2 or (kind is not None and kind not in KINDS):
         _fail("expected a type, or source, channel or sink and a type", 2)
+    if kind is None and name in SECTIONS:
+        typer.echo(section_page(name))
+        return
     found = find(name, kind)
     if not found:
         every = {type_name for k in KINDS if kind in (None, k) for type_name in registry.types(k)}

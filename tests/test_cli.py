@@ -155,6 +155,7 @@ def test_list_and_describe_know_every_component(cli: Cli) -> None:
     one = cli("describe", "sink", "kafka").stdout
     assert "# kafka sink" in one and "# kafka source" not in one
     assert "| `topic` | text | required |" in one
+    assert "| `topics.<name>.partitions` | integer | `1` |" in cli("describe", "broker").stdout
     done = cli("describe", "kafak")
     assert done.returncode == 2 and "did you mean 'kafka'?" in done.stderr
 

@@ -9,8 +9,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tailrace import registry
+from tailrace.config.broker import BrokerSettings
+from tailrace.config.pipeline import Sections
 from tailrace.units import Duration, Size
 
+SECTIONS: dict[str, type[BaseModel]] = {"pipeline": Sections, "broker": BrokerSettings}
 _UNITS = {id(get_args(Size)[1]): "size", id(get_args(Duration)[1]): "duration"}
 
 
@@ -34,6 +37,12 @@ def page(kind: registry.Kind, name: str) -> str:
     """Markdown: what the component is, and its fields."""
     model = registry.component(kind, name).Settings
     return f"# {name} {kind}\n\n{_text(model)}\n\n" + table(model)
+
+
+def section_page(name: str) -> str:
+    """Markdown: a section of the pipeline file, one of SECTIONS."""
+    model = SECTIONS[name]
+    return f"# {name} section\n\n{_text(model)}\n\n" + table(model)
 
 
 def table(model: type[BaseModel]) -> str:
