@@ -108,8 +108,11 @@ def prepare(txn: Transaction, *, commit: bool, now: Moment) -> TxnStep:
 
 
 def fence(txn: Transaction, now: Moment) -> TxnStep:
-    """Aborts the open transaction under an epoch that nobody has, so that its producer can do no more."""
-    return prepare(replace(txn, epoch=txn.epoch + 1, last_epoch=-1), commit=False, now=now)
+    """Aborts the open transaction under an epoch that nobody has, so that its producer can do no more.
+
+    The producer may go on by bumping its epoch, which gives it that one, as long as nobody else has come (KIP-588).
+    """
+    return prepare(replace(txn, epoch=txn.epoch + 1, last_epoch=txn.epoch), commit=False, now=now)
 
 
 def complete(txn: Transaction, now: Moment) -> TxnStep:
@@ -165,15 +168,25 @@ def _bump(
     txn: Transaction, expected: Producer | None, take_producer_id: Callable[[], int]
 ) -> Transaction | None:
     """The transaction under its next epoch; None when `expected` is not the producer that may have it."""
-    asked = -1 if expected is None else txn.epoch
-    if txn.epoch >= LAST_EPOCH and (expected is None or expected.epoch == txn.epoch):
-        return replace(
-            txn, producer_id=take_producer_id(), epoch=0, last_producer_id=txn.producer_id, last_epoch=asked
-        )
     if expected is None or txn.epoch in (-1, expected.epoch):
-        return replace(txn, epoch=txn.epoch + 1, last_epoch=asked)
-    # The repetition of a bump whose answer was lost: nobody came in between, or last_epoch would be -1.
-    return txn if expected.epoch == txn.last_epoch else None
+        if txn.epoch >= LAST_EPOCH:
+            return _rotate(txn, expected, take_producer_id)
+        return replace(txn, epoch=txn.epoch + 1, last_epoch=-1 if expected is None else txn.epoch)
+    if expected.epoch != txn.last_epoch:
+        return None
+    # The repetition of a bump whose answer was lost, or the first after a fence: nobody came in between, or
+    # last_epoch would be -1. The epoch that is kept for fencing is for nobody.
+    return _rotate(txn, expected, take_producer_id) if txn.epoch > LAST_EPOCH else txn
+
+
+def _rotate(txn: Transaction, expected: Producer | None, take_producer_id: Callable[[], int]) -> Transaction:
+    return replace(
+        txn,
+        producer_id=take_producer_id(),
+        epoch=0,
+        last_producer_id=txn.producer_id,
+        last_epoch=-1 if expected is None else expected.epoch,
+    )
 
 
 def _stored(txn: Transaction, now: Moment) -> TxnStep:

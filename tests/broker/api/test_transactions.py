@@ -269,7 +269,7 @@ def test_a_producer_bumps_its_own_epoch(client: WireClient, topic: str, name: st
     assert bump(3) == (0, 4)
 
 
-def test_a_bump_with_a_transaction_open_ends_it_and_the_producer(
+def test_a_bump_with_a_transaction_open_aborts_it(
     client: WireClient, topic: str, name: str
 ) -> None:
     tx = producer(client, name)
@@ -278,7 +278,9 @@ def test_a_bump_with_a_transaction_open_ends_it_and_the_producer(
     assert initialize(client, name, 4, **claim).error_code == ErrorCode.concurrent_transactions
     while (answer := initialize(client, name, 4, **claim)).error_code == ErrorCode.concurrent_transactions:
         pass
-    assert answer.error_code == ErrorCode.producer_fenced
+    assert (answer.error_code, answer.producer_epoch) == (0, 1)
+    assert producer(client, name).epoch == 2
+    assert initialize(client, name, 4, **claim).error_code == ErrorCode.producer_fenced
 
 
 def test_an_end_is_repeated_but_not_changed(client: WireClient, topic: str, name: str) -> None:
