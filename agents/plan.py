@@ -135,7 +135,7 @@ def check(parsed: Parsed, *, once: bool = False, only: Collection[str] = ()) -> 
     pipeline = parsed.pipeline
     if pipeline is None:
         return sorted(parsed.mistakes)
-    mistakes = [*parsed.mistakes, *_check_top(pipeline)]
+    mistakes = [*parsed.mistakes, *_check_top(pipeline), *_check_groups(pipeline)]
     for agent in pipeline.agents.values():
         mistakes += _check_channels(pipeline, agent)
         mistakes += _check_kafka(pipeline, agent)
@@ -152,6 +152,23 @@ def _check_top(pipeline: Pipeline) -> Iterator[Mistake]:
         yield document.mistake(("kafka",), "a file has `broker:` or `kafka:`, not both", at_key=True)
     if not pipeline.agents and "broker" not in document.data and not document.data.get("agents"):
         yield document.mistake((), "expected `agents:`, `broker:` or both")
+
+
+def _check_groups(pipeline: Pipeline) -> Iterator[Mistake]:
+    """Positions are a sink's: a partition that moves to another agent's source would be read from its start."""
+    users: dict[str, str] = {}
+    for agent in pipeline.agents.values():
+        for name, source in agent.sources.items():
+            group = getattr(source, "group", None)
+            if not isinstance(group, str) or not source.topics_read():
+                continue
+            if group in users:
+                yield pipeline.document.mistake(
+                    ("agents", agent.name, "sources", name, "group"),
+                    f"{group!r} is the group of {users[group]} already: give each source a group of its own"
+                    " (to share the work, run the same agent on several hosts)",
+                )
+            users.setdefault(group, f"{agent.name}.{name}")
 
 
 def _check_channels(pipeline: Pipeline, agent: Agent) -> Iterator[Mistake]:

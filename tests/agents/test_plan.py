@@ -16,7 +16,7 @@ def plan(text: str) -> Pipeline:
 def kafka_to_kafka(name: str, read: str, write: str, sink: str = "") -> str:
     return f"""
   {name}:
-    sources: {{in: {{type: kafka, topics: [{read}], group: g, channels: [c]}}}}
+    sources: {{in: {{type: kafka, topics: [{read}], group: {name}, channels: [c]}}}}
     channels: {{c: {{type: memory}}}}
     sinks: {{out: {{type: kafka, topic: {write}, channel: c{sink}}}}}"""
 

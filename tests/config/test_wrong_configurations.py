@@ -109,6 +109,16 @@ WRONG = {
             "p.yaml:7:7: agents.collect.channels.c1: no sink takes from this channel",
         ],
     ),
+    "a group twice": (
+        (
+            "    channels:\n      c1: {type: memory}\n    sinks:\n      lake",
+            "      more: {type: kafka, topics: [x], group: land, channels: [c1]}\n    channels:\n      c1: {type: memory}\n    sinks:\n      lake",
+        ),
+        [
+            "p.yaml:13:47: agents.land.sources.more.group: 'land' is the group of land.logs already: "
+            "give each source a group of its own (to share the work, run the same agent on several hosts)"
+        ],
+    ),
     "no broker and no cluster": (
         ('broker: {listen: "127.0.0.1:9092", topics: {logs: {partitions: 2}}}', ""),
         [
@@ -234,7 +244,7 @@ def test_files_of_another_shape(text: str, expected: list[str]) -> None:
 
 def test_agents_that_wait_for_each_other_have_no_order() -> None:
     agent = """
-      sources: {{s: {{type: kafka, topics: [{0}], group: g, channels: [c]}}}}
+      sources: {{s: {{type: kafka, topics: [{0}], group: {0}, channels: [c]}}}}
       channels: {{c: {{type: memory}}}}
       sinks: {{k: {{type: kafka, topic: {1}, channel: c}}}}"""
     text = f"broker: {{}}\nagents:\n    a:{agent.format('x', 'y')}\n    b:{agent.format('y', 'x')}\n"
