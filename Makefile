@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 
 demo: $(STAMP)-demo
 	$(BIN)/tailrace run conf/quickstart.yaml --once
-	$(BIN)/python -m benchmarks.peek data/quickstart/lake
+	$(BIN)/tailrace peek data/quickstart/lake/logs
 
 test: $(STAMP)-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -28,6 +28,8 @@ from tailrace.config.pipeline import KINDS, Pipeline, parse_pipeline
 from tailrace.config.schema import pipeline_schema
 from tailrace.errors import ConfigError, Locked
 from tailrace.inspection import ledger, positions
+from tailrace.peek import first_rows
+from tailrace.peek import table as peek_table
 
 app = typer.Typer(
     help="Log pipelines defined by YAML, each row exactly once.",
@@ -140,6 +142,15 @@ def describe(
         every = {type_name for k in KINDS if kind in (None, k) for type_name in registry.types(k)}
         _fail(f"no {kind or 'component'} is called {name!r}{nearest(name, every)}", 2)
     typer.echo("\n".join(page(*one) for one in found))
+
+
+@app.command()
+def peek(
+    folder: Annotated[Path, typer.Argument(help="A folder that a parquet sink writes to.", exists=True)],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 5,
+) -> None:
+    """Show the first rows that have landed in a folder on this machine."""
+    Console(width=None if sys.stdout.isatty() else 120).print(peek_table(first_rows(folder, rows)))
 
 
 @app.command()

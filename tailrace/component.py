@@ -183,7 +183,9 @@ class Source(Protocol):
         ...
 
     def seek(self, partition: Partition, record: Record | None) -> None:
-        """Reads on from record.position, or from where it starts (None), whatever was read before; after Finished too."""
+        """Reads on from record.position, or from where it starts (None), whatever was read before. Also after
+        Finished.
+        """
         ...
 
     def committed(self, positions: Mapping[Partition, int], stamp: str) -> None:
