@@ -18,7 +18,7 @@ from tailrace.sources.tail.settings import TailSettings
 from tailrace.sources.tail.source import TailSource
 from tests.support.source_driver import Driver, Store
 
-HISTORIES = 400
+HISTORIES = 320
 GROUPS = 8
 OPERATIONS = 40
 

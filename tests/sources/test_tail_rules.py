@@ -372,6 +372,31 @@ def test_a_closed_file_is_checked_when_it_is_opened_again(logs: Path, start: Sta
     assert len(tail.bodies()) == 16
 
 
+def test_a_deleted_file_that_is_not_read_to_its_end_stays_open(logs: Path, start: Start) -> None:
+    lines = [b"%d" % i for i in range(300_000)]
+    append(logs / "a.log", b"\n".join(lines) + b"\n")
+    tail = start(open_files=1, turn=4096)
+    tail.step()
+    tail.step()
+    (logs / "a.log").unlink()
+    for number in range(5):
+        append(logs / f"{number}.log", "other\n")
+    tail.look()
+    assert tail.bodies().count(b"other") == 5
+    assert [body for body in tail.store.bodies if body != b"other"] == lines
+
+
+def test_the_same_inode_on_another_device_is_another_file(logs: Path, start: Start) -> None:
+    append(logs / "a.log", "one\n")
+    tail = start()
+    tail.bodies()
+    tail.kill()
+    ((partition, record),) = tail.store.records.items()
+    state = (record.state or b"").replace(b'"device":', b'"device":9').replace(b"a.log", b"b.log")
+    tail.store.records[partition] = Record(record.position, state)
+    assert start().bodies() == [b"one", b"one"]
+
+
 # Several sinks, rewinds.
 
 
