@@ -67,7 +67,8 @@ class Groups:
 
     def __init__(self, broker: Broker, limits: GroupLimits | None = None) -> None:
         self._broker = broker
-        self._limits = limits or GroupLimits()
+        delay = round(broker.settings.group_delay * 1000)
+        self._limits = limits or GroupLimits(initial_delay=delay)
         self._shards: list[_Shard] = []
         self._tickets = count(1)
         self._waiting: dict[int, tuple[asyncio.Future[Any], Any]] = {}

@@ -54,6 +54,11 @@ class Member:
         """Waits for an answer of ours, so it owes no heartbeat."""
         return self.join is not None or self.sync is not None
 
+    @property
+    def nbytes(self) -> int:
+        """What it makes us keep: metadata and assignment."""
+        return sum(len(name) + len(data) for name, data in self.protocols) + len(self.assignment)
+
     def metadata(self, protocol: str | None) -> bytes:
         return next((data for name, data in self.protocols if name == protocol), b"")
 
@@ -82,6 +87,10 @@ class Group:
     def rebalance_timeout(self) -> int:
         """ms; the longest any member asks for."""
         return max((m.rebalance_timeout for m in self.members.values()), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(member.nbytes for member in self.members.values())
 
     @property
     def all_joined(self) -> bool:

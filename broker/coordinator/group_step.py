@@ -10,11 +10,12 @@ from tailrace.broker.coordinator.moment import Moment
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """Bounds and delays, in ms. The defaults are Kafka's but for two.
+    """Bounds and delays, in ms. The defaults are Kafka's but for these:
 
     initial_delay   Kafka waits 3 s for the other members of a new group; agents of one supervisor start
                     within 200 ms of each other, and a pipeline that runs once should not idle.
-    max_members     Kafka sets no bound. Ours is there because each member may have megabytes of metadata.
+    max_members     Kafka sets no bound to these; a broker that shares a machine with its clients needs one.
+    max_bytes
     """
 
     initial_delay: int = 200
@@ -22,6 +23,8 @@ class GroupLimits:
     max_session: int = 1_800_000
     new_member_join: int = 300_000
     max_members: int = 1_000
+    max_bytes: int = 32 * 2**20
+    """Bytes that members of all groups may make us keep: their protocols' metadata, and assignments."""
     max_metadata: int = 4_096
     """Characters (UTF-16, as Java counts) of the text that a client may leave with a committed offset."""
     retention: int = 7 * 86_400_000

@@ -23,7 +23,14 @@ from tailrace.broker.coordinator.commit import (
     split_commit,
 )
 from tailrace.broker.coordinator.group import Group, GroupState
-from tailrace.broker.coordinator.group_messages import JoinRequest, LeaveRequest, Left, SyncRequest
+from tailrace.broker.coordinator.group_messages import (
+    Joined,
+    JoinRequest,
+    LeaveRequest,
+    Left,
+    Synced,
+    SyncRequest,
+)
 from tailrace.broker.coordinator.group_records import (
     Record,
     group_record,
@@ -76,6 +83,7 @@ class GroupCoordinator:
         self.offsets = Offsets()
         self._groups: dict[str, Group] = {}
         self._timers: Timers[Timer] = Timers()
+        self._bytes = 0
 
     def group(self, group_id: str) -> Group:
         """The group as it is; an empty one when nobody has heard of it."""
@@ -87,11 +95,17 @@ class GroupCoordinator:
     def join(self, request: JoinRequest, ticket: int, now: Moment) -> GroupStep:
         step = self._step(request.group_id, now)
         join(step, request, ticket)
+        if self._is_too_much(step):
+            step = self._step(request.group_id, now)
+            step.answer(ticket, Joined(ErrorCode.group_max_size_reached, member_id=request.member_id))
         return self._finish(step)
 
     def sync(self, request: SyncRequest, ticket: int, now: Moment) -> GroupStep:
         step = self._step(request.group_id, now)
         sync(step, request, ticket)
+        if self._is_too_much(step):
+            step = self._step(request.group_id, now)
+            step.answer(ticket, Synced(ErrorCode.unknown_server_error))
         return self._finish(step)
 
     def heartbeat(
@@ -102,7 +116,8 @@ class GroupCoordinator:
             return ErrorCode.invalid_group_id
         step = self._step(group_id, now)
         error = heartbeat(step, member_id, instance_id, generation)
-        self.settle(step, -1)
+        for timer, deadline in step.timers.items():
+            self._timers.set(timer, deadline)
         return error
 
     def leave(self, request: LeaveRequest, ticket: int, now: Moment) -> GroupStep:
@@ -143,6 +158,7 @@ class GroupCoordinator:
             self._settle_offsets(step, at)
             return
         group = step.group
+        self._bytes += group.nbytes - self.group(group.group_id).nbytes
         if group.members or group.pending or group.state is not GroupState.EMPTY or group.generation:
             self._groups[group.group_id] = group
         else:
@@ -204,12 +220,18 @@ class GroupCoordinator:
     def resume(self, now: Moment) -> None:
         """After replay: everybody who was a member has one session time-out to show up."""
         for group in self._groups.values():
+            self._bytes += group.nbytes
             for member in group.members.values():
                 timer = Timer("session", group.group_id, member.member_id)
                 self._timers.set(timer, now.steady + member.session_timeout)
 
     def _step(self, group_id: str, now: Moment) -> GroupStep:
         return GroupStep(self.group(group_id), now, self.limits)
+
+    def _is_too_much(self, step: GroupStep) -> bool:
+        """Whether the step would make us keep more than max_bytes for members."""
+        grown = step.group.nbytes - self.group(step.group.group_id).nbytes
+        return grown > 0 and self._bytes + grown > self.limits.max_bytes
 
     def _finish(self, step: GroupStep) -> GroupStep:
         if step.store:

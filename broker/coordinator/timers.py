@@ -4,6 +4,7 @@ import heapq
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
+_MANY = 1_000
 
 
 class Timers(Generic[K]):
@@ -59,6 +60,16 @@ class Timers(Generic[K]):
         return key
 
     def _push(self, key: K, deadline: int) -> None:
+        if len(self._heap) > _MANY + 4 * len(self._deadlines):
+            self._rebuild()
+            return
         self._serial += 1
         self._queued[key] = deadline
         heapq.heappush(self._heap, (deadline, self._serial, key))
+
+    def _rebuild(self) -> None:
+        """The heap is mostly keys that were taken away long before they fell due: leaves those out."""
+        self._queued = dict(self._deadlines)
+        self._heap = [(due, n, key) for n, (key, due) in enumerate(self._deadlines.items())]
+        self._serial = len(self._heap)
+        heapq.heapify(self._heap)

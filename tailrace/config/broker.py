@@ -42,6 +42,11 @@ class BrokerSettings(Settings):
     flush_interval: Duration = Field(
         default=0.1, description="An append is fsynced this long after it at the latest."
     )
+    group_delay: Duration = Field(
+        default=0.2,
+        le=60,
+        description="A new group waits this long for more members (group.initial.rebalance.delay.ms).",
+    )
     max_request: Size = Field(
         default=100 * 2**20, description="Largest request in bytes (socket.request.max.bytes)."
     )

@@ -54,3 +54,15 @@ def test_random_histories_agree_with_a_dict() -> None:
             assert popped == due, seed
             for key in due:
                 del model[key]
+
+
+def test_keys_that_come_and_go_leave_nothing_behind() -> None:
+    timers: Timers[int] = Timers()
+    timers.set(-1, 10**9)
+    for key in range(20_000):
+        timers.set(key, 10**6 + key)
+        timers.set(key, None)
+    assert len(timers) == 1
+    assert len(timers._heap) < 3_000
+    assert timers.next() == 10**9
+    assert timers.pop(10**9) == -1
