@@ -26,7 +26,7 @@ from tailrace.config.load import load
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import KINDS, Pipeline, parse_pipeline
 from tailrace.config.schema import pipeline_schema
-from tailrace.errors import ConfigError, Locked
+from tailrace.errors import ConfigError, Locked, TailraceError
 from tailrace.inspection import ledger, positions
 from tailrace.peek import first_rows
 from tailrace.peek import table as peek_table
@@ -61,6 +61,8 @@ def main() -> NoReturn:
         _fail("the broker cannot run with this configuration; it says why above", CONFIG)
     except Locked as error:
         _fail(str(error), TEMPORARY)
+    except TailraceError as error:
+        _fail(str(error), FAILED)
     except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and says where
         traceback.print_exc()
         sys.exit(CRASHED)

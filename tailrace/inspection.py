@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,10 +15,9 @@ from tailrace.config.load import load
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import Pipeline, parse_pipeline
 from tailrace.errors import ConfigError
-from tailrace.sinks.ledger.looking import NoLedger
-from tailrace.sinks.ledger.show import show
-from tailrace.sinks.ledger.verify import verify
-from tailrace.sinks.parquet.settings import ParquetSettings
+
+if TYPE_CHECKING:
+    from tailrace.sinks.parquet.settings import ParquetSettings
 
 positions = typer.Typer(
     help="Look at and reset what sinks have stored: the next position of every partition.",
@@ -90,6 +89,10 @@ def reset_positions(
 @ledger.command("show")
 def show_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
     """Show what the ledger has of every landing sink: its owners, batches and partitions."""
+    # Here and below: SQLAlchemy takes a third of a second to import, and no other command needs it.
+    from tailrace.sinks.ledger.looking import NoLedger
+    from tailrace.sinks.ledger.show import show
+
     pipeline = _pipeline(file)
     for agent_name, sink_name, settings in _landing(pipeline, agent, sink):
         try:
@@ -102,6 +105,9 @@ def show_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
 @ledger.command("verify")
 def verify_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
     """Compare the ledger with the files that landed; status 1 when something cannot be right."""
+    from tailrace.sinks.ledger.looking import NoLedger
+    from tailrace.sinks.ledger.verify import verify
+
     pipeline, faulty = _pipeline(file), False
     for agent_name, sink_name, settings in _landing(pipeline, agent, sink):
         name = f"{agent_name}.{sink_name}"
@@ -122,7 +128,9 @@ def verify_ledger(file: File, agent: Agent = None, sink: Sink = None) -> None:
 
 def _landing(
     pipeline: Pipeline, agent: str | None, sink: str | None
-) -> Iterator[tuple[str, str, ParquetSettings]]:
+) -> Iterator[tuple[str, str, "ParquetSettings"]]:
+    from tailrace.sinks.parquet.settings import ParquetSettings
+
     for agent_name, sink_name in _chosen(pipeline, agent, sink):
         settings = pipeline.agents[agent_name].sinks[sink_name]
         if isinstance(settings, ParquetSettings):

@@ -132,6 +132,16 @@ def test_positions_before_the_first_run(cli: Cli) -> None:
     assert done.returncode == 1 and "a has never run with the state directory" in done.stderr
 
 
+def test_what_only_a_person_can_decide_is_a_sentence_and_no_traceback(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "state" / "a").mkdir(parents=True)
+    (tmp_path / "state" / "a" / "instance.json").write_text("{}")
+    done = cli("positions", "list", str(cli.file))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{tmp_path}/state/a/instance.json is damaged; restore it, or remove it to begin as a new instance\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
