@@ -104,7 +104,7 @@ def dump_log_segments(*segments: Path) -> str:
     files = ",".join(str(segment) for segment in segments)
     command = ["--deep-iteration", "--print-data-log", "--files", files]
     done = subprocess.run(
-        _java("kafka.tools.DumpLogSegments", *command), check=True, capture_output=True, text=True
+        _java("org.apache.kafka.tools.DumpLogSegments", *command), check=True, capture_output=True, text=True
     )
     return done.stdout
 
