@@ -25,17 +25,10 @@ def again(ask: Any, *what: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     "failpoints",
     [
-        "transactions.before_append=enospc@2-4",
-        "transactions.after_append=error@3-5",
-        "transactions.synced=error@2-6",
-        "transactions.rows_synced=error@1-2",
-        "transactions.prepare_synced=error@1-1",
-        "transactions.marker_written=error@2-2",
-        "transactions.markers_synced=enospc@1-1",
-        "producer_ids.before_claim=enospc@1-3",
-        "groups.before_append=enospc@1-2",
-        "groups.offsets_synced=error@1-2",
-        "log.append_before_write=enospc@2-4",
+        "transactions.before_append=enospc@2-4;groups.before_append=enospc@1-2;producer_ids.before_claim=enospc@1-3",
+        "transactions.synced=error@2-6;transactions.rows_synced=error@1-2;groups.offsets_synced=error@1-2",
+        "transactions.prepare_synced=error@1-1;transactions.marker_written=error@3-3;log.append_before_write=enospc@2-4",
+        "transactions.after_append=error@3-5;transactions.markers_synced=enospc@1-1",
     ],
 )
 def test_a_transaction_gets_through(tmp_path: Path, failpoints: str) -> None:
@@ -58,11 +51,8 @@ def test_a_transaction_gets_through(tmp_path: Path, failpoints: str) -> None:
         assert committed(client, "g", stable=True) == [(1, 0)]
 
 
-@pytest.mark.parametrize(
-    "failpoints",
-    ["groups.before_append=enospc@1-3", "groups.after_append=error@1-2", "groups.synced=error@1-2"],
-)
-def test_a_member_gets_its_share(tmp_path: Path, failpoints: str) -> None:
+def test_a_member_gets_its_share(tmp_path: Path) -> None:
+    failpoints = "groups.before_append=enospc@1-3;groups.after_append=error@2-2;groups.synced=error@1-2"
     with LiveBroker(tmp_path / "data", failpoints=failpoints) as live, live.client() as client:
         client.create("t", 1)
         joined = again(join, client, "g")
