@@ -10,7 +10,7 @@ from crc32c import crc32c
 from tailrace.sources.content import Content, PlainContent
 from tailrace.sources.progress import Progress
 
-_BLOCK = 256 * 1024
+_BLOCK = 64 * 1024
 
 
 class Verdict(enum.Enum):
@@ -32,7 +32,6 @@ class Recollection:
         self._crc = 0
         self._has_head = False
         self._has_tail = False
-        self._buffer = bytearray(_BLOCK)
         self._marks = dict(progress.marks)
 
     def step(self, content: Content, budget: int) -> Verdict:
@@ -40,11 +39,12 @@ class Recollection:
         if (verdict := self._check_ends(content)) is not None:
             return verdict
         end = self.progress.position
+        buffer = memoryview(bytearray(_BLOCK))
         while self.offset < end:
             if budget <= 0:
                 return Verdict.MORE
             upto = min((mark for mark in self._marks if mark > self.offset), default=end)
-            block = memoryview(self._buffer)[: min(_BLOCK, upto - self.offset)]
+            block = buffer[: min(_BLOCK, upto - self.offset)]
             filled = content.read_at(self.offset, block)
             if filled == 0:
                 return Verdict.SHORT
@@ -75,7 +75,7 @@ class Recollection:
         return None
 
     def _check_at(self, content: Content, offset: int, length: int, crc: int) -> Verdict | None:
-        block = memoryview(self._buffer)[:length]
+        block = memoryview(bytearray(length))
         if content.read_at(offset, block) < length:
             return Verdict.SHORT
         return None if crc32c(block) == crc else Verdict.DIFFERS
@@ -87,17 +87,16 @@ class SideBySide:
     def __init__(self) -> None:
         self.same = 0
         """Bytes compared and found equal."""
-        self._left = bytearray(_BLOCK)
-        self._right = bytearray(_BLOCK)
 
     def step(self, content: Content, original: Content, budget: int) -> Verdict:
         """MORE, DIFFERS or SHORT. What is longer than an original that is there in whole differs. Raises OSError."""
+        left, right = memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK))
         while budget > 0:
-            count = content.read_at(self.same, memoryview(self._left))
+            count = content.read_at(self.same, left)
             if count == 0:
                 return Verdict.SHORT
-            there = original.read_at(self.same, memoryview(self._right)[:count])
-            if self._left[:there] != self._right[:there]:
+            there = original.read_at(self.same, right[:count])
+            if left[:there] != right[:there]:
                 return Verdict.DIFFERS
             self.same += there
             budget -= count

@@ -15,13 +15,15 @@ _HINT = re.compile(r"[.\-_~](?:\d|old|bak|prev|orig|save|copy)|\.gz$", re.IGNORE
 
 
 def extended(path: str) -> Iterator[str]:
-    """Every path that `path` extends (`/x/a.log.1`: `/x/a.log`, ...), longest first: in its directory and in
-    the one above.
+    """Every path that `path` extends, longest first, in its directory and in the one above.
+
+    `/x/a.log.1` extends `/x/a.log` and `/x/a`, and `/a.log` and `/a`; but `job10` does not extend `job1`.
     """
     directory, name = os.path.split(path)
     for place in (directory, os.path.dirname(directory)):
         for end in range(len(name) - 1, 0, -1):
-            yield os.path.join(place, name[:end])
+            if not name[end].isalnum():
+                yield os.path.join(place, name[:end])
 
 
 def root(path: str) -> str:

@@ -38,8 +38,9 @@ class Recognition:
         """Files that could not be opened at the last look."""
         self.must_look = False
         """A file was found to hold something else than before: only a new look can tell what."""
-        self.takes_only: set[Key] | None = None
-        """When set: no other files are new, however they came here."""
+        self._looked: set[Key] = set()
+        """Files that the last look found."""
+        self._only: set[Key] | None = None
         self._catalog = catalog
         self._descriptors = descriptors
         self._reader = reader
@@ -61,6 +62,10 @@ class Recognition:
         self._new, self._active = [], []
         return new, active
 
+    def take_no_others(self) -> None:
+        """From now on only files that the last look found are new; of others, only what continues a known content."""
+        self._only = self._looked
+
     def look(self, found: Found, now: Moment, *, is_first: bool, begins_at_end: bool = False) -> None:
         """Compares what was found with what is known. begins_at_end: new files are begun at their present end."""
         self._begins_at_end = begins_at_end
@@ -75,11 +80,9 @@ class Recognition:
             self._follow(tracked, by_key.get(tracked.key), found, now)
         self.must_look = False
         beside = {seen.key: seen for seen in outsiders(found, self._catalog, is_first=is_first)}
-        unknown = [
-            seen
-            for seen in (beside | by_key).values()
-            if self._catalog.at(seen.key) is None and seen.size > 0
-        ]
+        candidates = beside | by_key
+        self._looked = set(candidates)
+        unknown = [f for f in candidates.values() if self._catalog.at(f.key) is None and f.size > 0]
         self._drop_suspects_besides({seen.key for seen in unknown})
         # The files of records before copies of them, and of those the oldest first: when several begin like a
         # lost content, the oldest is its copy.
@@ -93,10 +96,9 @@ class Recognition:
 
     def lose(self, tracked: Tracked, *, was_cut: bool) -> None:
         """Its file is gone, or holds something else now. If a copy turns up, reading goes on there."""
-        unread = max(0, tracked.size - tracked.progress.position)
-        self._log.info(
-            "lost", path=tracked.path, position=tracked.progress.position, was_cut=was_cut, unread=unread
-        )
+        if was_cut or tracked.unread:
+            event = "cut" if was_cut else "gone"
+            self._log.info(event, path=tracked.path, position=tracked.progress.position, size=tracked.size)
         self._descriptors.close(tracked)
         self._catalog.detach(tracked)
         tracked.was_cut = was_cut
@@ -204,7 +206,7 @@ class Recognition:
         return tracked.path == seen.path
 
     def _is_wanted(self, seen: Seen) -> bool:
-        if self.takes_only is not None and seen.key not in self.takes_only:
+        if self._only is not None and seen.key not in self._only:
             return False
         if seen.group >= 0:
             return True
@@ -224,9 +226,8 @@ class Recognition:
             if content is None:
                 return
         self._cleared.pop(seen.key, None)
-        tracked = new_tracked(seen, now.ms)
-        if seen.group < 0:
-            tracked.born = is_missed_generation(seen, self._catalog) or seen.path
+        born = seen.path if seen.group >= 0 else is_missed_generation(seen, self._catalog)
+        tracked = new_tracked(seen, now.ms, born)
         if self._begins_at_end:
             begin_at_end(tracked, seen, content)
             tracked.at_first_start = True
@@ -240,7 +241,8 @@ class Recognition:
         tracked.is_outside, tracked.is_deleted, tracked.was_cut = seen.group < 0, False, False
         if seen.group >= 0:
             tracked.group = seen.group
-        tracked.is_old_name = any(self._catalog.named(base) for base in rotated_from(seen.path))
+        bases = rotated_from(seen.path)
+        tracked.is_old_name = any(t.path == base for base in bases for t in self._catalog.named(base))
         tracked.look_at(seen.stamp, now)
         tracked.rest, tracked.at_end, tracked.is_finished = 0, False, False
         (self._active if tracked.assigned else self._new).append(tracked)

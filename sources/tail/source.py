@@ -98,6 +98,7 @@ class TailSource:
             new, self._assigning = self._assigning, []
             return Assigned(tuple(tracked.partition for tracked in new))
         if self._first:
+            self._survey.wait(timeout)
             return None
         gone = self._gone()
         if gone:
@@ -169,7 +170,7 @@ class TailSource:
         begins_at_end = self._is_first_look and self._starts_at_end
         self._recognition.look(self._found, now, is_first=self._is_first_look, begins_at_end=begins_at_end)
         if self._is_first_look and self._ending is not None:
-            self._recognition.takes_only = {seen.key for seen in self._found.files}
+            self._recognition.take_no_others()
         self._is_first_look = False
         self._take_recognised()
         if begins_at_end:

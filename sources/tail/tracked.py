@@ -150,11 +150,13 @@ class Tracked:
         self.rest, self.at_end, self.is_finished = 0, False, False
 
 
-def new_tracked(seen: Seen, now_ms: int) -> Tracked:
-    shown = os.fsencode(seen.path).decode(errors="backslashreplace")
+def new_tracked(seen: Seen, now_ms: int, born: str | None = None) -> Tracked:
+    """born: the name it was written under, when that is known to be another one than now."""
+    born = born or seen.path
+    shown = os.fsencode(born).decode(errors="backslashreplace")
     return Tracked(
         partition=Partition("file", uuid4().hex, name=shown),
-        born=seen.path,
+        born=born,
         path=seen.path,
         key=seen.key,
         first_seen=now_ms,

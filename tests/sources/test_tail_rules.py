@@ -397,6 +397,27 @@ def test_the_same_inode_on_another_device_is_another_file(logs: Path, start: Sta
     assert start().bodies() == [b"one", b"one"]
 
 
+def test_a_name_that_is_no_utf_8_survives_a_restart(logs: Path, start: Start) -> None:
+    path = Path(os.fsdecode(os.fsencode(logs) + b"/\xff.log"))
+    append(path, "one\n")
+    tail = start(file_header=True)
+    tail.bodies()
+    assert tail.store.rows[0].headers["file"].endswith(b"/\xff.log")
+    tail.kill()
+    append(path, "two\n")
+    assert start().bodies() == [b"one", b"two"]
+
+
+def test_equal_files_whose_names_share_a_beginning_are_all_read(logs: Path, start: Start) -> None:
+    append(logs / "x.log1", "same\n")
+    tail = start()
+    tail.bodies()
+    append(logs / "x.log10", "same\n")
+    append(logs / "y.log", "same\n")
+    tail.look()
+    assert tail.bodies() == [b"same"] * 3
+
+
 # Several sinks, rewinds.
 
 
