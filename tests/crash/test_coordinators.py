@@ -68,7 +68,7 @@ def _join(client: WireClient, answered: Answered) -> None:
     joined = client.call(11, 9, **body)
     who = {"member_id": joined.member_id, "generation_id": joined.generation_id}
     share = [{"member_id": joined.member_id, "assignment": b"all"}]
-    assert client.call(14, 5, **MEMBER, **who, assignments=share).assignment == b"all"
+    assert client.call(14, 4, **MEMBER, **who, assignments=share).assignment == b"all"
     answered.member = joined.member_id, joined.generation_id
 
 
