@@ -54,6 +54,8 @@ class Recognition:
         self._cleared: dict[Key, frozenset[Tracked]] = {}
         """Files that are of their own, and what they were compared with to know."""
         self._literals: set[str] = set()
+        self._paths: set[str] = set()
+        """What the last look found under the patterns."""
         self._begins_at_end = False
 
     def take(self) -> tuple[list[Tracked], list[Tracked]]:
@@ -70,6 +72,7 @@ class Recognition:
         """Compares what was found with what is known. begins_at_end: new files are begun at their present end."""
         self._begins_at_end = begins_at_end
         self._literals = found.literals
+        self._paths = {seen.path for seen in found.files}
         self.problems = []
         by_key: dict[Key, Seen] = {}
         for seen in found.files:
@@ -116,7 +119,16 @@ class Recognition:
             self._judged[tracked.key] = tracked.stamp[:2]
             self.lose(tracked, was_cut=False)
         elif fate is Fate.CHANGED or tracked.rest or tracked.failed_reason:
+            if tracked.rest:
+                tracked.is_old_name = self._has_old_name(tracked)
             self._active.append(tracked)
+
+    def _has_old_name(self, tracked: Tracked) -> bool:
+        """`a.log.1` is a rotated file where there is an `a.log`, or a younger `a.log.2`."""
+        for base in rotated_from(tracked.path):
+            if base in self._paths or any(t.modified > tracked.modified for t in self._catalog.named(base)):
+                return True
+        return False
 
     def _has_ended(self, tracked: Tracked, now: Moment) -> bool:
         """Everything of it is committed, and nothing more is expected."""
@@ -241,8 +253,6 @@ class Recognition:
         tracked.is_outside, tracked.is_deleted, tracked.was_cut = seen.group < 0, False, False
         if seen.group >= 0:
             tracked.group = seen.group
-        bases = rotated_from(seen.path)
-        tracked.is_old_name = any(t.path == base for base in bases for t in self._catalog.named(base))
         tracked.look_at(seen.stamp, now)
         tracked.rest, tracked.at_end, tracked.is_finished = 0, False, False
         (self._active if tracked.assigned else self._new).append(tracked)

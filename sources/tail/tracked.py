@@ -65,7 +65,7 @@ class Tracked:
     """No pattern names its file now (it was renamed or deleted)."""
     is_deleted: bool = False
     is_old_name: bool = False
-    """Its name is that of a rotated file (`a.log.1`, where there is an `a.log`)."""
+    """Its name is that of a rotated file (`a.log.1`, where there is an `a.log`). Known only while there is a rest."""
     is_gzip: bool = False
     missing: int = 0
     """Looks in a row that did not find its file."""

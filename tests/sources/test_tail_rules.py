@@ -57,6 +57,17 @@ def test_the_half_written_last_line_of_a_rotated_file_is_sent_after_60_still_sec
     assert tail.bodies() == [b"one", b"twooo"]
 
 
+def test_a_rotated_name_alone_does_not_end_a_files_life(logs: Path, start: Start) -> None:
+    append(logs / "a.log.1", "half")
+    tail = start()
+    tail.look()
+    tail.look(1000)
+    assert tail.bodies() == []
+    append(logs / "a.log", "")
+    tail.look()
+    assert tail.bodies() == [b"half"]
+
+
 def test_a_line_end_that_comes_after_all_makes_no_empty_row_and_more_text_is_a_part(
     logs: Path, start: Start
 ) -> None:
