@@ -20,31 +20,29 @@ from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.epochs import LeaderEpochs
 from tailrace.broker.log.errors import OffsetOutOfRange
 from tailrace.broker.log.files import FileRange, make_directories
-from tailrace.broker.log.incoming import check, stamp_time
+from tailrace.broker.log.incoming import check, note_all, stamp_all, written_before
 from tailrace.broker.log.index import OffsetIndex, TimeIndex
-from tailrace.broker.log.lookup import Found, bytes_from, first_at_or_after, range_from
 from tailrace.broker.log.names import SNAPSHOT, file_path
 from tailrace.broker.log.producers import Producer
+from tailrace.broker.log.reader import Reader
 from tailrace.broker.log.recovery import (
     Cut,
     Recovered,
     Start,
     epochs_in,
     open_to_append,
-    read_marker,
     recover,
 )
 from tailrace.broker.log.retention import groups, outlived, settled, worth_compacting
 from tailrace.broker.log.segment import Segment, View, Views
 from tailrace.broker.log.segments import Segments
-from tailrace.broker.wire.batch import AbortedTxn, BatchHeader, stamp
+from tailrace.broker.wire.batch import AbortedTxn
 from tailrace.clock import Clock
 from tailrace.failpoint import failpoint
 from tailrace.fs import FileSystem
 
 _log = structlog.get_logger("tailrace.broker.log")
 _MAX_RELATIVE = 2**31 - 1
-_REMEMBERED_ENDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +102,13 @@ class PartitionLog:
 
     def _take(self, recovered: Recovered, start: Start) -> None:
         self._segments = Segments(self.directory, recovered.segments, self._fs, self._views, self._lock)
+        self._reader = Reader(self._segments, self._view)
         self._unflushed: list[Segment] = []
         self._names_flushed = True
         self._producers = recovered.producers
         self._leo = self._hw = self._flushed = recovered.leo
         self._log_start = min(max(start.log_start, self._segments.all[0].base), self._leo)
         self.cleaned = min(start.cleaned, self._leo)
-        self._ends: dict[int, tuple[Segment, int]] = {}
         self.cuts: Sequence[Cut] = recovered.cuts
         for cut in recovered.cuts:
             _log.warning("cut a torn tail", path=cut.path, position=cut.position, bytes=cut.bytes)
@@ -196,49 +194,26 @@ class PartitionLog:
         with self._lock:
             self._usable()
             now = self._clock.now_ms()
-            duplicate = self._known(found, control)
-            if duplicate is not None:
-                return duplicate
+            original = None if control else written_before(found, self._producers)
+            if original is not None:
+                time = original[0].timestamp if self.config.log_append_time else -1
+                ends = original[0].first_offset, original[1].last_offset
+                return Appended(*ends, time, self._log_start, duplicate=True)
             epoch = self.leader_epoch if leader_epoch is None else leader_epoch
             if epoch > self._epochs.latest:
                 self._epochs.assign(epoch, self._leo)
                 self.leader_epoch = epoch
-            stamped = self._stamp(view, found, epoch, now)
+            append_time = now if self.config.log_append_time and not control else -1
+            stamped = stamp_all(view, found, self._leo, epoch, append_time, self._producers)
             self._roll_if_due(view.nbytes, stamped[-1].last_offset, now)
             self._write(view)
             first = self._leo
-            self._account(view, stamped, now)
-            append_time = now if self.config.log_append_time and not control else -1
+            note_all(
+                view, stamped, self._segments.active, self._producers, self.config.index_interval_bytes, now
+            )
+            self._segments.size += view.nbytes
+            self._leo = self._hw = stamped[-1].next_offset
             return Appended(first, self._leo - 1, append_time, self._log_start)
-
-    def _known(self, found: Sequence[BatchHeader], control: bool) -> Appended | None:
-        """Checks against the producers' state; answers the original append when this is a repeat."""
-        if control:
-            return None
-        repeats = [self._producers.duplicate(header) for header in found]
-        if all(repeat is not None for repeat in repeats):
-            first, last = repeats[0], repeats[-1]
-            assert first is not None and last is not None
-            time = first.timestamp if self.config.log_append_time else -1
-            return Appended(first.first_offset, last.last_offset, time, self._log_start, duplicate=True)
-        self._producers.check(found)
-        return None
-
-    def _stamp(
-        self, view: memoryview, found: Sequence[BatchHeader], epoch: int, now: int
-    ) -> list[BatchHeader]:
-        offset, at, stamped = self._leo, 0, []
-        for header in found:
-            stamp(view, at, offset, epoch)
-            header = replace(header, base_offset=offset, leader_epoch=epoch)
-            if header.is_control:
-                self._producers.check_marker(read_marker(view[at : at + header.size], header))
-            elif self.config.log_append_time:
-                header = stamp_time(view, at, header, now)
-            stamped.append(header)
-            offset = header.next_offset
-            at += header.size
-        return stamped
 
     def _write(self, view: memoryview) -> None:
         active = self._segments.active
@@ -259,21 +234,6 @@ class PartitionLog:
         except OSError as error:
             self._failed = error
             _log.error("cannot take a failed append off the log", path=self.directory, error=str(error))
-
-    def _account(self, view: memoryview, stamped: Sequence[BatchHeader], now: int) -> None:
-        active = self._segments.active
-        at = 0
-        for header in stamped:
-            if header.is_control:
-                aborted = self._producers.end(read_marker(view[at : at + header.size], header), now)
-                if aborted is not None:
-                    active.aborted.append(aborted)
-            else:
-                self._producers.add(header, now)
-            active.note(header, active.size, self.config.index_interval_bytes)
-            at += header.size
-        self._segments.size += view.nbytes
-        self._leo = self._hw = stamped[-1].next_offset
 
     def _roll_if_due(self, nbytes: int, last_offset: int, now: int) -> None:
         active = self._segments.active
@@ -373,55 +333,28 @@ class PartitionLog:
         At most `max_bytes`, but for the first batch, which comes whatever its size (KIP-74). None when
         nothing is in [offset, upto). OffsetOutOfRange below log_start or beyond LEO.
         """
-        upto = min(upto, self._leo)
-        known: tuple[Segment, int] | None = None
-
-        def search(segments: Sequence[Segment]) -> Found | None:
-            return range_from(segments, offset, max_bytes, upto, known, self._view)
-
         with self._lock:
-            self._in_range(offset)
-            known = self._ends.get(offset)
-        found = self._segments.search(search)
-        if found is None:
-            return None
-        if found.reaches:
-            with self._lock:
-                while len(self._ends) >= _REMEMBERED_ENDS:
-                    del self._ends[next(iter(self._ends))]
-                self._ends[upto] = (found.segment, found.range.position + found.range.length)
-        return found.range
+            if not self._log_start <= offset <= self._leo:
+                raise OffsetOutOfRange(
+                    f"{self.directory}: offset {offset} is not in [{self._log_start}, {self._leo}]"
+                )
+            upto = min(upto, self._leo)
+        return self._reader.range(offset, max_bytes, upto)
 
     def _view(self, segment: Segment) -> View:
         return self._segments.view(segment, self.config.index_interval_bytes)
 
-    def _in_range(self, offset: int) -> None:
-        if not self._log_start <= offset <= self._leo:
-            raise OffsetOutOfRange(
-                f"{self.directory}: offset {offset} is not in [{self._log_start}, {self._leo}]"
-            )
-
     def bytes_from(self, offset: int) -> int:
         """Bytes of the batches that hold `offset` or come after it."""
-        return self._segments.search(lambda segments: bytes_from(segments, offset, self._view))
+        return self._reader.bytes_from(offset)
 
     def aborted(self, start: int, end: int) -> Sequence[AbortedTxn]:
         """Aborted transactions that have a batch or their marker in [start, end)."""
-        found = []
-        for segment in self._segments.since(start):
-            for entry in tuple(segment.aborted):
-                if entry.last_offset >= start and entry.first_offset < end:
-                    found.append(AbortedTxn(entry.producer_id, entry.first_offset))
-                if entry.last_stable >= end:
-                    return found
-        return found
+        return self._reader.aborted(start, end)
 
     def offset_for_time(self, timestamp: int) -> tuple[int, int] | None:
         """(timestamp, offset) of the first record at or after `timestamp` (ms); None when there is none."""
-        log_start = self._log_start
-        return self._segments.search(
-            lambda segments: first_at_or_after(segments, timestamp, log_start, self._view)
-        )
+        return self._reader.at_time(timestamp, self._log_start)
 
     def max_timestamp(self) -> tuple[int, int] | None:
         """(timestamp, offset) of the record with the largest timestamp (KIP-734); None when there is none."""
@@ -441,13 +374,14 @@ class PartitionLog:
             if not 0 <= offset <= self._hw:
                 raise OffsetOutOfRange(f"{self.directory}: cannot delete before {offset}, HW is {self._hw}")
             with self._lock:
+                self._usable()
                 moved = offset > self._log_start
                 self._log_start = max(self._log_start, offset)
                 if moved:
                     self._epochs.cut_start(offset)
                 going = [s for s, after in pairwise(self._segments.all) if after.base <= offset]
-            if moved and self._marked is not None:
-                self._marked()
+            if moved:
+                self._mark()
             failpoint("log.delete_before_unlink")
             if going:
                 with self._lock:
@@ -482,21 +416,22 @@ class PartitionLog:
                 producers = self._producers.copy()
             if not worth_compacting(candidates, self.cleaned, self.config):
                 return False
-            if self._marked is not None:
-                self._marked()  # holes are right only below a durable recovery point
+            self._mark()  # holes are right only below a durable recovery point
             files = {segment: self._view(segment).file for segment in candidates}
             since = max(self.cleaned, self._log_start)
             latest, end = survey([(files[s], s.size) for s in candidates], aborted, since)
             what = Pass(now_ms, self.config.delete_retention_ms, latest, aborted, producers)
             for group in groups([s for s in candidates if s.base < end], self.config.segment_bytes):
-                fresh = rewrite(
-                    [(s, files[s]) for s in group], self._fs, what, self.config.index_interval_bytes
-                )
+                named = [(s, files[s]) for s in group]
+                fresh = rewrite(named, self._fs, what, self.config.index_interval_bytes)
                 self._segments.swap(group, fresh)
             self.cleaned = end
-            if self._marked is not None:
-                self._marked()
+            self._mark()
             return True
+
+    def _mark(self) -> None:
+        if self._marked is not None:
+            self._marked()
 
     def expire_producers(self, now_ms: int) -> int:
         """Forgets producer ids that were idle for config.producer_expiry_ms; answers how many."""

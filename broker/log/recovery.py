@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from tailrace.broker.log import scan, snapshot, txn_index
 from tailrace.broker.log.files import OpenFile, open_to_read
+from tailrace.broker.log.incoming import read_marker
 from tailrace.broker.log.index import OffsetIndex, TimeIndex
 from tailrace.broker.log.names import (
     CLEANED,
@@ -24,10 +25,9 @@ from tailrace.broker.log.names import (
     file_path,
     parse_file,
 )
-from tailrace.broker.log.producers import Marker, Producers
+from tailrace.broker.log.producers import Producers
 from tailrace.broker.log.segment import Segment, View, load_indexes
 from tailrace.broker.wire.batch import BatchHeader
-from tailrace.broker.wire.control import read_control
 from tailrace.errors import Corrupt
 from tailrace.failpoint import failpoint
 from tailrace.fs import FileSystem
@@ -299,19 +299,6 @@ def _replay(producers: Producers, segment: Segment, since: int, now_ms: int) -> 
             aborted = producers.end(read_marker(file.read_at(position, header.size), header), now_ms)
             if aborted is not None:
                 segment.aborted.append(aborted)
-
-
-def read_marker(data: bytes | memoryview, header: BatchHeader) -> Marker:
-    """The marker in a control batch; `header` has its final offsets."""
-    control = read_control(data)
-    return Marker(
-        header.producer_id,
-        header.producer_epoch,
-        control.coordinator_epoch,
-        control.commit,
-        header.base_offset,
-        header.max_timestamp,
-    )
 
 
 def _make_durable(result: Recovered, fs: FileSystem, first: int) -> None:

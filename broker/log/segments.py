@@ -32,6 +32,7 @@ class Segments:
         self._views = views
         self._lock = lock
         self._generation = 0
+        self._abandoned = False
         self.all = tuple(found)
         self.size = sum(segment.size for segment in found)
 
@@ -78,17 +79,22 @@ class Segments:
             self._exchange([segment for segment in self.all if segment not in going])
         for segment in going:
             self._views.drop(segment)
-            for suffix in (*SEGMENT_SUFFIXES, SNAPSHOT):
-                if os.path.exists(segment.path(suffix)):
-                    self._fs.unlink(segment.path(suffix))
-                    failpoint("log.delete_unlinked")
+            with self._lock:
+                if self._abandoned:
+                    return
+                for suffix in (*SEGMENT_SUFFIXES, SNAPSHOT):
+                    if os.path.exists(segment.path(suffix)):
+                        self._fs.unlink(segment.path(suffix))
+                        failpoint("log.delete_unlinked")
 
     def swap(self, group: Sequence[Segment], fresh: Segment) -> None:
         """Puts a rewritten segment in the place of those it was made from: after any crash it is all or nothing."""
-        self._fs.rename(fresh.path(LOG) + CLEANED, fresh.path(LOG) + SWAP)
-        failpoint("log.compact_swappable")
-        self._fs.fsync_dir(self._directory)
         with self._lock:
+            if self._abandoned:
+                return
+            self._fs.rename(fresh.path(LOG) + CLEANED, fresh.path(LOG) + SWAP)
+            failpoint("log.compact_swappable")
+            self._fs.fsync_dir(self._directory)
             self._generation += 1
             finish_swap(self._directory, self._fs, fresh.base)
             assert fresh.view is not None
@@ -102,7 +108,8 @@ class Segments:
             self._views.drop(segment)
 
     def abandon(self) -> None:
-        """Closes the files, once no reader holds them."""
+        """Closes the files, once no reader holds them, and touches the directory no more: it may be another's soon."""
+        self._abandoned = True
         for segment in self.all:
             self._views.drop(segment)
             segment.view = None

@@ -1,4 +1,4 @@
-"""Apache Kafka as the judge of our log directories: its dump tool reads them, it serves a copy, and we serve a copy of its own."""
+"""Apache Kafka as the judge: its dump tool reads our log directories, it serves a copy of ours, and we one of its own."""
 
 import re
 import shutil
