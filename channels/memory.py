@@ -41,7 +41,7 @@ class MemoryChannel:
                 return False
             self._waiting.append(batch)
             self._bytes += batch.nbytes
-            self._events += batch.num_rows
+            self._events += _weight(batch)
             self._changed.notify_all()
             return True
 
@@ -51,7 +51,7 @@ class MemoryChannel:
                 return None
             batch = self._waiting.popleft()
             self._bytes -= batch.nbytes
-            self._events -= batch.num_rows
+            self._events -= _weight(batch)
             self._changed.notify_all()
             return batch
 
@@ -72,4 +72,9 @@ class MemoryChannel:
         """A batch larger than the whole bound is taken when nothing else waits."""
         if not self._waiting:
             return True
-        return self._bytes + batch.nbytes <= self._capacity and self._events + batch.num_rows <= self._most
+        return self._bytes + batch.nbytes <= self._capacity and self._events + _weight(batch) <= self._most
+
+
+def _weight(batch: EventBatch) -> int:
+    """Events as the bound counts them: a span from which everything was filtered takes room too."""
+    return max(1, batch.num_rows)

@@ -7,6 +7,8 @@ made again from the log, so they are written when a segment is rolled or closed,
 import struct
 from bisect import bisect_right
 
+import numpy as np
+
 _OFFSET = struct.Struct(">ii")
 _TIME = struct.Struct(">qi")
 
@@ -22,11 +24,9 @@ class OffsetIndex:
         self.data: bytes | bytearray = bytearray() if data is None else data
         if len(self.data) % _OFFSET.size:
             raise ValueError("size is no multiple of 8")
-        previous = (-1, -1)
-        for entry in _OFFSET.iter_unpack(self.data):
-            if entry[0] <= previous[0] or entry[1] <= previous[1]:
-                raise ValueError("entries do not rise")
-            previous = (entry[0], entry[1])
+        entries = np.frombuffer(self.data, ">i4").reshape(-1, 2).astype(np.int64)
+        if len(entries) and not (entries[0].min() >= 0 and np.diff(entries, axis=0).min(initial=1) > 0):
+            raise ValueError("entries do not rise")
 
     def __len__(self) -> int:
         return len(self.data) // _OFFSET.size
@@ -62,11 +62,10 @@ class TimeIndex:
         self.data: bytes | bytearray = bytearray() if data is None else data
         if len(self.data) % _TIME.size:
             raise ValueError("size is no multiple of 12")
-        previous = (-(2**63), -1)
-        for entry in _TIME.iter_unpack(self.data):
-            if entry[0] <= previous[0] or entry[1] < previous[1]:
-                raise ValueError("entries do not rise")
-            previous = (entry[0], entry[1])
+        entries = np.frombuffer(self.data, [("time", ">i8"), ("offset", ">i4")])
+        times, offsets = entries["time"].astype(np.int64), entries["offset"].astype(np.int64)
+        if (times[1:] <= times[:-1]).any() or (offsets[1:] < offsets[:-1]).any() or offsets[:1].sum() < 0:
+            raise ValueError("entries do not rise")
 
     def __len__(self) -> int:
         return len(self.data) // _TIME.size

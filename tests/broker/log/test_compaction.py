@@ -76,7 +76,7 @@ def test_every_batch_is_still_sound_and_segments_end_where_they_ended(compacted)
 
 def test_it_is_not_done_for_too_little_or_for_topics_that_keep_all(compacted):
     log = compacted(min_cleanable_dirty_ratio=0.5)
-    for i in range(20):
+    for _ in range(20):
         log.append(keyed([(b"k", b"v" * 50)]))
     assert settle(log)
     assert not log.compact(NOW)
@@ -136,7 +136,7 @@ def test_aborted_rows_go_and_do_not_hide_older_ones(compacted):
     )
     log.append(marker(1, 0, False), control=True)
     settle(log)
-    found = [(r.key, r.value) for r in read_all(log) if r.key in (b"k",)]
+    found = [(r.key, r.value) for r in read_all(log) if r.key == b"k"]
     assert found == [(b"k", b"committed")]
     assert log.lso == log.leo
 
@@ -190,9 +190,7 @@ def test_more_keys_than_a_pass_can_hold_take_several_passes(compacted, monkeypat
     passes = 0
     while settle(log) and passes < 30:
         passes += 1
-        latest = {}
-        for offset, (key, value) in rows(log).items():
-            latest[key] = value
+        latest = dict(rows(log).values())
         assert latest == {b"k%d" % k: b"%d" % max(i for i in range(120) if i % 45 == k) for k in range(45)}
     assert len(rows(log)) <= 90
 

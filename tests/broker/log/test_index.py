@@ -49,7 +49,7 @@ def test_no_record_as_late_as_sought_is_before_the_place_the_scan_starts(times, 
     "data", [b"\0" * 7, struct.pack(">iiii", 5, 10, 5, 20), struct.pack(">iiii", 5, 10, 6, 10), bytes(16)]
 )
 def test_an_offset_index_that_cannot_be_right_is_refused(data):
-    with pytest.raises(ValueError, match="multiple|rise"):
+    with pytest.raises(ValueError, match=r"multiple|rise"):
         OffsetIndex(0, data)
 
 
@@ -57,7 +57,7 @@ def test_an_offset_index_that_cannot_be_right_is_refused(data):
     "data", [b"\0" * 13, struct.pack(">qiqi", 5, 1, 5, 2), struct.pack(">qiqi", 5, 9, 6, 2), bytes(24)]
 )
 def test_a_time_index_that_cannot_be_right_is_refused(data):
-    with pytest.raises(ValueError, match="multiple|rise"):
+    with pytest.raises(ValueError, match=r"multiple|rise"):
         TimeIndex(0, data)
 
 
