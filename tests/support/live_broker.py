@@ -47,8 +47,9 @@ class LiveBroker:
 
     def _ready(self) -> str:
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], _DEADLINE)
-        line = self.process.stdout.readline() if readable else b""
+        poll = select.poll()
+        poll.register(self.process.stdout, select.POLLIN)
+        line = self.process.stdout.readline() if poll.poll(_DEADLINE * 1000) else b""
         if not line:
             self.process.kill()
             status = self.process.wait()

@@ -90,7 +90,9 @@ def test_it_dies_with_the_process_that_spawned_it(tmp_path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert select.select([death], [], [], 20)[0], "the broker outlived its parent"
+    poll = select.poll()
+    poll.register(death, select.POLLIN)
+    assert poll.poll(20_000), "the broker outlived its parent"
     for fd in (reader, writer, death):
         os.close(fd)
 
