@@ -11,7 +11,9 @@ from tests.support.event_batches import Feed
 
 
 def made(**settings) -> MemoryChannel:
-    channel = MemoryChannel(MemoryChannelSettings(type="memory", **settings), Context("p", "a", "c", "0" * 32, Path()))
+    channel = MemoryChannel(
+        MemoryChannelSettings(type="memory", **settings), Context("p", "a", "c", "0" * 32, Path())
+    )
     channel.open()
     return channel
 

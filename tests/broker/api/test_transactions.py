@@ -269,9 +269,7 @@ def test_a_producer_bumps_its_own_epoch(client: WireClient, topic: str, name: st
     assert bump(3) == (0, 4)
 
 
-def test_a_bump_with_a_transaction_open_aborts_it(
-    client: WireClient, topic: str, name: str
-) -> None:
+def test_a_bump_with_a_transaction_open_aborts_it(client: WireClient, topic: str, name: str) -> None:
     tx = producer(client, name)
     assert tx.add((topic, 0)) == 0
     claim = {"producer_id": tx.producer_id, "producer_epoch": tx.epoch}
