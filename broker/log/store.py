@@ -149,19 +149,20 @@ class LogStore:
         topics[topic] = replace(entry, partitions=max(entry.partitions, partition + 1))
 
     def _sweep(self, going: frozenset[uuid.UUID]) -> None:
-        """Deletes what is left of topics that are gone. A new name is durable before what tells the topic is
-        deleted.
+        """Deletes what is left of topics that are gone. Only what durably has its new name is emptied: that
+        tells the topic, when partition.metadata no longer does.
         """
-        for name in os.listdir(self.data_dir):
-            path = os.path.join(self.data_dir, name)
-            if going and parse_partition_directory(name) is not None and meta.read_partition(path) in going:
-                self._rename_going(path)
-        if going:
-            failpoint("store.sweep_renamed")
-            self._fs.fsync_dir(self.data_dir)
-        for name in os.listdir(self.data_dir):
-            if is_going(name):
-                self._remove(os.path.join(self.data_dir, name))
+        with self._lock:
+            for name in os.listdir(self.data_dir) if going else ():
+                path = os.path.join(self.data_dir, name)
+                if parse_partition_directory(name) is not None and meta.read_partition(path) in going:
+                    self._rename_going(path)
+            named = [name for name in os.listdir(self.data_dir) if is_going(name)]
+            if named:
+                failpoint("store.sweep_renamed")
+                self._fs.fsync_dir(self.data_dir)
+        for name in named:
+            self._remove(os.path.join(self.data_dir, name))
 
     def _open_log(
         self, topic: str, partition: int, entry: Entry, clean: bool, marks: Mapping[str, checkpoints.Offsets]
