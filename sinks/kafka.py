@@ -16,7 +16,7 @@ from tailrace.broker.client.errors import RowTooLarge
 from tailrace.broker.client.producer import Producer
 from tailrace.broker.client.topics import TopicPartition
 from tailrace.component import Context, Membership, Problem, Scope, Totals
-from tailrace.errors import Corrupt, Fenced, Rewind
+from tailrace.errors import Corrupt, Fenced, Retry, Rewind
 from tailrace.event import EventBatch, Partition, Record
 from tailrace.failpoint import failpoint
 from tailrace.sinks import kafka_positions as positions
@@ -68,6 +68,8 @@ class KafkaSink:
         """What is committed, as read after InitProducerId; None when it has to be read (again)."""
         self._groups: dict[Partition, Membership] = {}
         """Through which group partitions of this very cluster came: its generation fences their rows."""
+        self._has_rival = False
+        """Fenced, and not initialised since: the rival is not fenced in turn before the runner says so."""
         self._forget_at = 0.0
         self._open = _Transaction()
 
@@ -133,12 +135,17 @@ class KafkaSink:
         return {partition: record.position for partition, record in done.uncommitted.items()}
 
     def abort(self) -> None:
-        # The next acquire calls init_transactions, which settles what is open, and reads the positions again.
         self._open = _Transaction()
         self._stored = None
         if not self._settings.transactional:
             self._producer.close()
             self._producer = self._new_producer()
+        elif self._producer.in_transaction and not self._has_rival:
+            # What is open would hold readers back until its time-out, or until the next acquire.
+            try:
+                self._producer.init_transactions()
+            except (Retry, Rewind, Fenced):
+                pass  # acquire does the same, until it succeeds
 
     def revoke(self, partitions: Collection[Partition], lost: bool) -> None:
         if any(partition in self._open.uncommitted for partition in partitions):
@@ -188,6 +195,7 @@ class KafkaSink:
         if self._stored is None:
             self._open = _Transaction()
             self._producer.init_transactions()
+            self._has_rival = False
             failpoint("kafka_sink.initialised")
             self._stored = positions.read_positions(self._cluster, self._owner)
         return self._stored
@@ -327,5 +335,6 @@ class KafkaSink:
         except Fenced as error:
             begun = self._open.begun
             if begun is None or self._clock.monotonic() - begun < self._settings.transaction_timeout:
+                self._has_rival = True
                 raise
             raise Rewind(f"the transaction ran past its time-out: {error}") from error

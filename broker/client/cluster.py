@@ -167,9 +167,18 @@ class Cluster:
         assert failure is not None
         raise failure
 
-    def call(self, node: int | None, api: int, /, *, within: float | None = None, **fields: Any) -> Any:
+    def call(
+        self,
+        node: int | None,
+        api: int,
+        /,
+        *,
+        within: float | None = None,
+        sent: Callable[[], None] | None = None,
+        **fields: Any,
+    ) -> Any:
         """One request on the shared connection to `node` (None: any); the answer's body, error codes unlooked
-        at.
+        at. `sent` is called when the request is on its way.
 
         `fields` are the body's, of plain values; those that the negotiated version lacks are dropped.
         """
@@ -181,7 +190,7 @@ class Cluster:
                     shared.connection.close()
                 shared.connection = None
                 shared.connection = self.connect(node)
-            return shared.connection.call(api, within=within, **fields)
+            return shared.connection.call(api, within=within, sent=sent, **fields)
 
     def close(self) -> None:
         """Closes the shared connections; a later call opens them again."""

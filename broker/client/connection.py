@@ -7,7 +7,7 @@ It belongs to one thread at a time. After any fault it is closed, and every late
 import select
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -115,9 +115,19 @@ class Connection:
             self._expected.popleft()
             return expected.correlation_id, self._decode(expected, frame)
 
-    def call(self, api: int, /, *, within: float | None = None, **fields: Any) -> Any:
-        """One request and its answer's body, with nothing else unanswered."""
+    def call(
+        self,
+        api: int,
+        /,
+        *,
+        within: float | None = None,
+        sent: Callable[[], None] | None = None,
+        **fields: Any,
+    ) -> Any:
+        """One request and its answer's body, with nothing else unanswered. `sent` is called between the two."""
         self.send(api, self.request(api, **fields), timeout=within)
+        if sent is not None:
+            sent()
         while (answer := self.receive(self._timeout)) is None:
             pass
         return answer[1]

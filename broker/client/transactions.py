@@ -22,6 +22,7 @@ from tailrace.broker.client.versions import (
 )
 from tailrace.broker.wire.errors import ErrorCode, error_name
 from tailrace.errors import Fenced, Retry, Rewind, TailraceError
+from tailrace.failpoint import failpoint
 
 _TAKEN_OVER = frozenset({ErrorCode.producer_fenced, ErrorCode.invalid_producer_epoch})
 _ELSEWHERE = frozenset({ErrorCode.not_coordinator, ErrorCode.coordinator_not_available})
@@ -161,6 +162,7 @@ class Transactions:
             producer_id=identity.producer_id,
             producer_epoch=identity.epoch,
             committed=True,
+            sent=lambda: failpoint("transaction.end_sent"),
         )
 
     def _ask(self, api: int, codes: Callable[[Any], Collection[int]], /, **fields: Any) -> Any:
