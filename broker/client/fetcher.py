@@ -5,7 +5,7 @@ One thread uses it, and it has none of its own: what is asked ahead waits in the
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -24,6 +24,8 @@ from tailrace.event import no_rows
 
 _RETRY_AFTER = 0.1
 _REPORT_AFTER = 5.0
+_ENOUGH = 32 * 2**20
+"""Bytes of records that poll() answers about at the most: compressed ones may be many times what was fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +141,17 @@ class Fetcher:
 
     def _next_of(self, feed: Feed) -> Fetched | None:
         while feed.shares:
-            share = feed.shares[0]
+            share, fetched = feed.shares[0], None
             try:
                 if self._readings.get(share.reading.partition) is share.reading:
                     fetched = self._fetched(share)
-                    if fetched is not None:
-                        return fetched
             finally:
                 # Not before it is decoded: once no share is left, the next answer is written over it.
                 feed.shares.popleft()
+            if fetched is not None:
+                if fetched.end < share.end:
+                    feed.shares.appendleft(replace(share, offset=fetched.end))
+                return fetched
         return None
 
     def _fetched(self, share: Share) -> Fetched | None:
@@ -166,17 +170,18 @@ class Fetcher:
             start=share.offset,
             aborted=fetched.aborted or (),
             read_committed=self._isolation == "read_committed",
+            enough=_ENOUGH,
         )
-        if decoded.next_offset != share.end:
+        if decoded.whole != (decoded.next_offset == share.end):
             raise Corrupt(
                 f"{reading.partition}: decoded to {decoded.next_offset}, but its batches end at {share.end}"
             )
-        reading.given = share.end
+        reading.given = decoded.next_offset
         return Fetched(
             reading.partition,
             no_rows() if decoded.rows is None else decoded.rows,
             share.offset,
-            share.end,
+            decoded.next_offset,
             reading.log_start,
             reading.high_watermark,
             reading.last_stable,

@@ -21,8 +21,8 @@ from tailrace.broker.wire.views import Ranges, gathered
 from tailrace.errors import Corrupt
 from tailrace.event import HEADERS, TIMESTAMP, make_rows
 
-FETCH_CAP = 512 * 2**20
-"""Bytes that all batches of one fetch may decompress to."""
+FETCH_CAP = 256 * 2**20
+"""Bytes that what is decoded at once may decompress to."""
 _FEW_ROWS = 24
 _PADDING = 16
 
@@ -30,11 +30,12 @@ _PADDING = 16
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """rows: the visible records of SCHEMA, position = offset, or None when there are none; next_offset:
-    where to go on.
+    where to go on; whole: False when batches of the fetch are left, and decoding it from there gives them.
     """
 
     rows: pa.RecordBatch | None
     next_offset: int
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +51,43 @@ def decode_fetch(
     aborted: Sequence[AbortedTxn] = (),
     read_committed: bool = False,
     cap: int = FETCH_CAP,
+    enough: int | None = None,
 ) -> Decoded:
     """The records at offset `start` and after, of the whole batches in `buf` (a partial one at the tail
     is left).
 
     aborted   the transactions that the broker says were aborted within this range; used under read_committed
+    enough    bytes of records after which it stops (None: never): compressed ones may be many times the fetch
     """
     whole = memoryview(buf).toreadonly()
-    sections = []
+    sections: list[_Section] = []
     next_offset = start
-    left = cap
-    for at, header, visible in _batches(whole, aborted if read_committed else ()):
+    size = 0
+    for at, header, visible in _batches(whole, start, aborted if read_committed else ()):
+        if enough is not None and size >= enough:
+            return Decoded(_rows(sections, start), next_offset, whole=False)
         next_offset = max(next_offset, header.next_offset)
         if not visible or not header.count or header.next_offset <= start:
             continue
         packed = whole[at + HEADER_SIZE : at + header.size]
-        data = memoryview(decompress(header.codec, packed, left))
-        left -= len(data) if header.codec != "none" else 0
+        data = memoryview(decompress(header.codec, packed, cap - size))
+        size += len(data)
         sections.append(_Section(header, data))
     return Decoded(_rows(sections, start) if sections else None, next_offset)
 
 
-def _batches(buf: memoryview, aborted: Sequence[AbortedTxn]) -> Iterator[tuple[int, BatchHeader, bool]]:
-    """Every whole batch, checked, and whether its records are for the reader: no markers, nothing aborted."""
+def _batches(
+    buf: memoryview, start: int, aborted: Sequence[AbortedTxn]
+) -> Iterator[tuple[int, BatchHeader, bool]]:
+    """Every whole batch, and whether its records are for the reader: no markers, nothing aborted.
+
+    Checked but for rows before `start`, which nobody reads.
+    """
     waiting = sorted(aborted, key=lambda txn: txn.first_offset, reverse=True)
     void: set[int] = set()
     for at, header in headers(buf):
-        check_batch(buf, at)
+        if header.next_offset > start or header.is_control:
+            check_batch(buf, at)
         while waiting and waiting[-1].first_offset <= header.last_offset:
             void.add(waiting.pop().producer_id)
         if header.is_control:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tailrace.broker.client import fetcher as fetcher_module
 from tailrace.broker.client.admin import (
     EARLIEST,
     LATEST,
@@ -577,3 +578,27 @@ def test_a_group_is_shared_with_librdkafka_whoever_leads(bootstrap, cluster, top
         time.sleep(0.01)
     theirs.close()
     ours.close()
+
+
+def test_rows_that_decompress_to_much_come_in_parts(
+    cluster: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fetcher_module, "_ENOUGH", 100_000)
+    place = TopicPartition(topic, 0)
+    producer = Producer(cluster, codec="zstd", batch_bytes=60_000)
+    producer.send(place, numbered(0, 3000, 200))
+    producer.flush()
+    producer.close()
+    fetcher = Fetcher(cluster)
+    fetcher.seek(place, 10)
+    spans, rows = [], []
+    while not spans or spans[-1][1] < 3000:
+        fetched = fetcher.poll(1.0)
+        if fetched is not None:
+            spans.append((fetched.start, fetched.end))
+            rows += [int(body) for body in fetched.rows.column("body").to_pylist()]
+            assert fetched.rows.nbytes < 300_000
+    assert len(spans) > 3
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
+    assert rows == list(range(10, 3000))
+    fetcher.close()

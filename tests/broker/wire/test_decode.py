@@ -213,3 +213,20 @@ def test_no_batch_becomes_more_than_the_cap(codec: Codec):
     with pytest.raises(Corrupt, match="more than"):
         decode_fetch(fetch, start=0, cap=1_000_000)
     assert len(bodies(decode_fetch(fetch, start=0, cap=11_000_000).rows)) == 100
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_fetch_that_becomes_large_is_decoded_in_parts(codec: Codec):
+    fetch = transaction(0, 1) + lines(60, 60, b"x" * 1000, codec=codec) + marker(120, 1, False)
+    fetch += transaction(121, 1) + lines(60, 181, b"x" * 1000, codec=codec) + lines(60, 241, codec=codec)
+    positions: list[int] = []
+    parts, start, whole = 0, 0, False
+    while not whole:
+        decoded = decode_fetch(
+            fetch, start=start, aborted=[AbortedTxn(1, 0)], read_committed=True, enough=50_000
+        )
+        positions += [record.offset for record in records_in(decoded.rows)]
+        assert decoded.next_offset > start
+        parts, start, whole = parts + 1, decoded.next_offset, decoded.whole
+    assert (parts, start) == (3, 301)
+    assert positions == [*range(60, 120), *range(121, 301)]
