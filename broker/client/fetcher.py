@@ -24,7 +24,7 @@ from tailrace.event import no_rows
 
 _RETRY_AFTER = 0.1
 _REPORT_AFTER = 5.0
-_ENOUGH = 32 * 2**20
+_ENOUGH = 16 * 2**20
 """Bytes of records that poll() answers about at the most: compressed ones may be many times what was fetched."""
 
 
