@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from tailrace.broker.client.errors import RowTooLarge
 from tailrace.broker.client.sizes import Sizes, cuts
 from tailrace.broker.client.topics import TopicPartition
-from tailrace.broker.wire.batch import Codec
-from tailrace.broker.wire.encode import encode_batch
+from tailrace.broker.wire.batch import BatchFields, Codec
+from tailrace.broker.wire.encode import encode_batches
 
 SEQUENCES = 1 << 31
 _MARGIN = 1024
@@ -112,10 +112,17 @@ class Outbox:
                 self.cut()
             return
         parts = -(-size // self.target)
-        start = 0
-        for end in cuts(sizes, -(-size // parts)):
-            self._append(rows.slice(start, end - start))
+        start, batches = 0, []
+        # A row more than an even part: else rounding leaves a few rows over, for a batch of their own.
+        ends = cuts(sizes, min(size // parts + int(sizes.max()), self.target))
+        for end in ends:
+            batches.append(self._append(rows.slice(start, end - start)))
             start = end
+        if len(batches) > 1:
+            # The vectors of the encoder are made once for all of them.
+            fields = [self._fields(batch) for batch in batches]
+            for batch, data in zip(batches, encode_batches(rows, ends, fields), strict=True):
+                batch.data = data
 
     def cut(self) -> None:
         """What is gathered becomes a batch."""
@@ -188,9 +195,11 @@ class Outbox:
         self._batches.insert(at + 1, second)
         self.unsent += 1
 
-    def _append(self, rows: pa.RecordBatch) -> None:
-        self._batches.append(Batch(rows, self._take_sequences(rows.num_rows)))
+    def _append(self, rows: pa.RecordBatch) -> Batch:
+        batch = Batch(rows, self._take_sequences(rows.num_rows))
+        self._batches.append(batch)
         self.unsent += 1
+        return batch
 
     def _take_sequences(self, count: int) -> int:
         if not self.identity.idempotent:
@@ -209,8 +218,10 @@ class Outbox:
             self.node = None
 
     def _encoded(self, batch: Batch) -> bytes | bytearray | memoryview:
-        return encode_batch(
-            batch.rows,
+        return encode_batches(batch.rows, [batch.rows.num_rows], [self._fields(batch)])[0]
+
+    def _fields(self, batch: Batch) -> BatchFields:
+        return BatchFields(
             codec=self.codec,
             producer_id=self.identity.producer_id,
             producer_epoch=self.identity.epoch,

@@ -4,6 +4,7 @@ Byte for byte what reference.py writes, which serves batches too small to be wor
 Source: Kafka's protocol guide, "Record".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,29 +44,49 @@ def encode_batch(
         base_sequence=base_sequence,
         transactional=transactional,
     )
+    return encode_batches(rows, [rows.num_rows], [fields])[0]
+
+
+def encode_batches(
+    rows: pa.RecordBatch, ends: Sequence[int], fields: Sequence[BatchFields]
+) -> list[bytearray | memoryview]:
+    """As encode_batch, a batch for rows [0, ends[0]), one for [ends[0], ends[1]), ... with fields of its own
+    each, of one codec. The vectors are made once for all of them.
+    """
     times = rows.column("timestamp").cast(pa.int64()).fill_null(-1).to_numpy()
-    first, least, largest = int(times[0]), int(times.min()), int(times.max())
+    starts = [0, *ends[:-1]]
+    cut = list(zip(starts, ends, fields, strict=True))
+    least, largest = int(times.min()), int(times.max())
     if len(times) < _FEW_ROWS or largest - least >= _WIDEST_DELTA:
-        return encode_simple(_records(rows, base_offset), fields)
-    deltas = np.zeros(1, np.int64) if least == largest else times - first
-    shape = {
-        "count": len(times),
-        "last_offset_delta": len(times) - 1,
-        "base_timestamp": first,
-        "max_timestamp": largest,
-    }
-    if codec != "none":
-        return seal(memoryview(compress(codec, _records_section(rows, deltas).data)), fields, **shape)
-    batch = _records_section(rows, deltas, lead=HEADER_SIZE)
-    batch[:HEADER_SIZE] = np.frombuffer(seal_header(batch[HEADER_SIZE:].data, fields, **shape), np.uint8)
-    return batch.data
+        return [_plainly(rows.slice(start, end - start), of_batch) for start, end, of_batch in cut]
+    codec = fields[0].codec
+    if least == largest:
+        deltas = np.zeros(1, np.int64)
+    else:
+        deltas = times - np.repeat(times[starts], np.diff([*starts, ends[-1]]))
+    parts = _sections(rows, ends, deltas, HEADER_SIZE if codec == "none" else 0)
+    batches: list[bytearray | memoryview] = []
+    for (start, end, of_batch), part in zip(cut, parts, strict=True):
+        shape = {
+            "count": end - start,
+            "last_offset_delta": end - start - 1,
+            "base_timestamp": int(times[start]),
+            "max_timestamp": int(times[start:end].max()),
+        }
+        if codec != "none":
+            batches.append(seal(memoryview(compress(codec, part.data)), of_batch, **shape))
+            continue
+        header = seal_header(part[HEADER_SIZE:].data, of_batch, **shape)
+        part[:HEADER_SIZE] = np.frombuffer(header, np.uint8)
+        batches.append(part.data)
+    return batches
 
 
-def _records_section(rows: pa.RecordBatch, time_deltas: I64, lead: int = 0) -> Bytes:
-    """`lead` bytes, then the records section."""
-    n = rows.num_rows
+def _sections(rows: pa.RecordBatch, ends: Sequence[int], time_deltas: I64, lead: int) -> list[Bytes]:
+    """For each batch `lead` bytes, then its records section: all in one buffer."""
+    n, starts = rows.num_rows, [0, *ends[:-1]]
     time = _Varints.of(time_deltas)
-    offset = _counted(1 << (n - 1).bit_length()).upto(n)
+    offset = _counted_each([end - start for start, end in zip(starts, ends, strict=True)])
     key = _Field.of(rows.column("key"))
     body = _Field.of(rows.column("body"))
     count, headers = _headers(rows.column("headers"))
@@ -73,21 +94,28 @@ def _records_section(rows: pa.RecordBatch, time_deltas: I64, lead: int = 0) -> B
     size = 1 + time.width + offset.width + key.size + body.size + count.width
     if headers is not None:
         size = size + headers.sizes
+    length = _Varints.of(size)
 
     records = _Records.of(n)
     if headers is None:
         # A record ends with its header count. Where all are 0, that byte stands in front of the next record.
-        records.piece.size[1:] = 1
+        records.piece.size[:] = 1
+        records.piece.size[starts] = 0
         records.widest = 1
-    for part in (_Varints.of(size), _Varints.of(np.zeros(1, np.int64)), time, offset):
+    for part in (length, _Varints.of(np.zeros(1, np.int64)), time, offset):
         records.put(part)
     records.put_field(key)
     records.put_field(body)
-    if headers is None:
-        return records.joined(lead, tail=b"\0")
-    records.put(count)
-    records.put_bytes(headers)
-    return records.joined(lead)
+    if headers is not None:
+        records.put(count)
+        records.put_bytes(headers)
+    buffer = records.joined(ends, lead, tail=b"\0" if headers is None else b"")
+    bounds = np.cumsum(np.add.reduceat(length.width + size, starts) + lead).tolist()
+    return [buffer[begin:end] for begin, end in zip([0, *bounds[:-1]], bounds, strict=True)]
+
+
+def _plainly(rows: pa.RecordBatch, fields: BatchFields) -> bytearray:
+    return encode_simple(_records(rows, fields.base_offset), fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +130,20 @@ class _Varints:
         coded = zigzag(values)
         return cls(varint_bytes(coded), widths(coded))
 
-    def upto(self, n: int) -> "_Varints":
-        return _Varints(self.bytes[:n], self.width[:n])
+
+def _counted_each(counts: Sequence[int]) -> _Varints:
+    """The offset deltas 0, 1, ..., count - 1 of each batch."""
+    counted = _counted(1 << (max(counts) - 1).bit_length())
+    if len(counts) == 1:
+        return _Varints(counted.bytes[: counts[0]], counted.width[: counts[0]])
+    return _Varints(
+        np.concatenate([counted.bytes[:count] for count in counts]),
+        np.concatenate([counted.width[:count] for count in counts]),
+    )
 
 
 @lru_cache(maxsize=8)
 def _counted(n: int) -> _Varints:
-    """The offset deltas 0, 1, ..., n - 1."""
     return _Varints.of(np.arange(n))
 
 
@@ -162,9 +197,9 @@ class _Records:
         if field.content is not None:
             self.put_bytes(field.content)
 
-    def joined(self, lead: int = 0, tail: bytes = b"") -> Bytes:
+    def joined(self, ends: Sequence[int], lead: int = 0, tail: bytes = b"") -> Bytes:
         self._end_piece()
-        return joined(self.columns, lead=lead, tail=tail)
+        return joined(self.columns, ends, lead=lead, tail=tail)
 
     def _end_piece(self) -> None:
         if self.widest:
@@ -201,7 +236,7 @@ def _headers(headers: pa.Array) -> tuple[_Varints, Ranges | None]:
     np.cumsum(name.size + value.size, out=ends[1:])
     starts = ends[rows[:-1] - first]
     sizes = ends[rows[:-1] - first + counts] - starts
-    return _Varints.of(counts), Ranges.of_bytes(entries.joined(), starts, sizes)
+    return _Varints.of(counts), Ranges.of_bytes(entries.joined([last - first]), starts, sizes)
 
 
 def _repeats(column: pa.Array, counts: I64) -> bool:

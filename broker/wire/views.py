@@ -56,17 +56,20 @@ def gathered(ranges: Ranges, valid: pa.Buffer | None = None) -> pa.Array:
     return _cast(views, [ranges.buffer], valid)
 
 
-def joined(columns: Sequence[Pieces | Ranges], *, lead: int = 0, tail: bytes = b"") -> Bytes:
-    """`lead` bytes to write to, then row 0 of all columns, row 1, ..., then `tail` (up to 8): a scatter.
+def joined(
+    columns: Sequence[Pieces | Ranges], ends: Sequence[int], *, lead: int = 0, tail: bytes = b""
+) -> Bytes:
+    """A scatter: row 0 of all columns, row 1, ...; at the rows where a part ends `tail` (up to 8 bytes), and
+    before each part `lead` bytes to write to.
 
-    Less than 2 GiB. The columns are of one length, at least one of them with a row.
+    Less than 2 GiB. The columns are of one length, the last of `ends`.
     """
-    first = columns[0]
-    n = len(first.sizes if isinstance(first, Ranges) else first.size)
-    views = np.empty((n * len(columns) + 2, 2), np.uint64)
+    n, width = ends[-1], len(columns)
+    # A lead and a tail for each part stand around its rows. The rows are put in first, where the last part has
+    # them; those of the parts before move up.
+    views = np.empty((n * width + 2 * len(ends), 2), np.uint64)
     buffers = [pa.py_buffer(bytes(max(lead, 1)))]
-    views[0] = lead, 0
-    grid = views[1:-1].reshape(n, len(columns), 2)
+    grid = views[-1 - n * width : -1].reshape(n, width, 2)
     for place, column in enumerate(columns):
         if isinstance(column, Ranges):
             _put_ranges(grid[:, place], column, len(buffers))
@@ -74,7 +77,14 @@ def joined(columns: Sequence[Pieces | Ranges], *, lead: int = 0, tail: bytes = b
         else:
             _put_pieces(grid[:, place], column)
     word = int.from_bytes(tail, "little")
-    views[-1] = len(tail) | (word & 0xFFFFFFFF) << 32, word >> 32
+    start, at = 0, 0
+    for end in ends:
+        behind = at + 1 + (end - start) * width
+        views[at] = lead, 0
+        if end != n:
+            views[at + 1 : behind] = grid[start:end].reshape(-1, 2)
+        views[behind] = len(tail) | (word & 0xFFFFFFFF) << 32, word >> 32
+        start, at = end, behind + 1
     return np.frombuffer(_cast(views, buffers, None).buffers()[2], np.uint8)
 
 

@@ -150,7 +150,7 @@ def test_two_names_of_one_file_are_read_once(spool: Path, start: Start) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read_fails_and_the_source_goes_on(spool: Path, start: Start) -> None:
-    path = drop(spool / "a.log", "x" * 99 + "\n" + ("x" * 99 + "\n") * 20_000, age=100)
+    path = drop(spool / "a.log", "x" * 99 + "\n" + ("x" * 99 + "\n") * 60_000, age=100)
     drop(spool / "b.log", "fine\n", age=50)
     source = start()
     source.step()

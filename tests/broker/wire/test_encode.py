@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace.broker.wire.batch import CODECS, BatchFields, check_batch, stamp
-from tailrace.broker.wire.encode import encode_batch
+from tailrace.broker.wire.encode import encode_batch, encode_batches
 from tailrace.broker.wire.reference import decode_simple, encode_simple
 from tailrace.event import HEADERS, SCHEMA
 from tests.support.wire_rows import NOW, Row, records_of, rows_of, tables
@@ -44,6 +44,18 @@ def test_a_slice_is_encoded_as_if_it_were_alone(table: list[Row], data: st.DataO
     kept = [row for row, keep in zip(table[first : first + count], mask, strict=True) if keep]
     if kept:
         assert bytes(encode_batch(rows.filter(pa.array(mask)))) == encode_simple(records_of(kept))
+
+
+@settings(max_examples=200, deadline=None)
+@given(tables(most=400), st.data())
+def test_several_batches_at_once_are_what_each_would_be_alone(table: list[Row], data: st.DataObject):
+    cuts = data.draw(st.sets(st.integers(1, len(table)), max_size=4))
+    ends = sorted(cuts | {len(table)})
+    codec = data.draw(st.sampled_from(CODECS))
+    fields = [BatchFields(codec=codec, producer_id=7, producer_epoch=1, base_sequence=n) for n in ends]
+    batches = encode_batches(rows_of(table), ends, fields)
+    for start, end, of_batch, batch in zip([0, *ends[:-1]], ends, fields, batches, strict=True):
+        assert bytes(batch) == encode_simple(records_of(table[start:end]), of_batch)
 
 
 @pytest.mark.parametrize("codec", CODECS)
