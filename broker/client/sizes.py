@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from tailrace.broker.wire.views import Ranges
 
 _ROW_OVERHEAD = 14
 """Bytes a record adds to its key, body and headers, its varints at a usual length."""
@@ -18,10 +19,10 @@ Sizes = npt.NDArray[np.int64]
 def row_sizes(rows: pa.RecordBatch) -> Sizes:
     """About the bytes of each row as an uncompressed v2 record."""
     sizes = np.full(rows.num_rows, _ROW_OVERHEAD, np.int64)
-    sizes += _lengths(rows.column("body"))
+    sizes += Ranges.of(rows.column("body")).sizes
     keys = rows.column("key")
     if keys.null_count < rows.num_rows:
-        sizes += _lengths(keys)
+        sizes += Ranges.of(keys).sizes
     headers = rows.column("headers")
     if headers.null_count < rows.num_rows:
         sizes += _header_sizes(headers)
@@ -40,16 +41,11 @@ def cuts(sizes: Sizes, limit: int) -> list[int]:
     return ends
 
 
-def _lengths(column: Any) -> Sizes:
-    lengths: Sizes = pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lengths
-
-
 def _header_sizes(headers: Any) -> Sizes:
     """Bytes of all names and values of each row's headers."""
     offsets = np.asarray(headers.offsets.to_numpy(zero_copy_only=False), np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
-    entries = _lengths(headers.keys[first:last]) + _lengths(headers.items[first:last]) + _HEADER_OVERHEAD
-    sums = np.concatenate(([0], np.cumsum(entries)))
+    entries = Ranges.of(headers.keys[first:last]).sizes + Ranges.of(headers.items[first:last]).sizes
+    sums = np.concatenate(([0], np.cumsum(entries + _HEADER_OVERHEAD)))
     sizes: Sizes = np.diff(sums[offsets - first])
     return sizes

@@ -53,7 +53,8 @@ def encode_batches(
     """As encode_batch, a batch for rows [0, ends[0]), one for [ends[0], ends[1]), ... with fields of its own
     each, of one codec. The vectors are made once for all of them.
     """
-    times = rows.column("timestamp").cast(pa.int64()).fill_null(-1).to_numpy()
+    column = rows.column("timestamp").cast(pa.int64())
+    times = (column.fill_null(-1) if column.null_count else column).to_numpy()
     starts = [0, *ends[:-1]]
     cut = list(zip(starts, ends, fields, strict=True))
     least, largest = int(times.min()), int(times.max())
