@@ -41,8 +41,8 @@ _PAUSE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One look at everything that was asked for. `settled`: an error or a diverging offset is told at
-    once.
+    """One look at everything that was asked for. `settled`: waiting would not better it, because there is
+    an error to tell, or a partition gives as much as it may already.
     """
 
     response: FetchResponse
@@ -120,6 +120,7 @@ def _look(body: FetchRequest, logs: Logs) -> Looked:
                 settled = True
             elif fetched.records is not None:
                 size += piece_length(fetched.records)
+                settled |= isinstance(fetched.records, FileRange) and fetched.records.more
             partitions.append(fetched)
         topics.append(TopicFetched(wanted.name, wanted.topic_id, partitions))
     return Looked(FetchResponse(topics), size, settled)

@@ -42,11 +42,15 @@ def open_to_read(path: str) -> OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """Whole record batches in a file, to be sent by sendfile or read; valid as long as it is held."""
+    """Whole record batches in a file, to be sent by sendfile or read; valid as long as it is held.
+
+    `more`: batches that were asked for, too, follow it in this file or the next one.
+    """
 
     file: OpenFile
     position: int
     length: int
+    more: bool = False
 
     @property
     def fd(self) -> int:

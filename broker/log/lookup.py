@@ -13,11 +13,10 @@ from tailrace.broker.wire.reference import decode_simple
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A range to send; `reaches` says that it ends where the asked-for end is."""
+    """A range to send, and the segment that holds it."""
 
     range: FileRange
     segment: Segment
-    reaches: bool
 
 
 def range_from(
@@ -51,7 +50,8 @@ def range_from(
         if end <= start:
             return None
         length = _whole(view, start, end, max_bytes)
-        return Found(FileRange(view.file, start, length), segment, last and start + length == end)
+        more = not last or start + length < end
+        return Found(FileRange(view.file, start, length, more), segment)
     return None
 
 

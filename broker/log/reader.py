@@ -31,7 +31,7 @@ class Reader:
         found = self._segments.search(search)
         if found is None:
             return None
-        if found.reaches:
+        if not found.range.more:
             with self._lock:
                 while len(self._ends) >= _REMEMBERED:
                     del self._ends[next(iter(self._ends))]

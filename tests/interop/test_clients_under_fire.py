@@ -15,17 +15,19 @@ from tests.support.live_broker import LiveBroker
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
-ROWS, KILLS, PATIENCE = 4000, 8, 150.0
+KILLS, ROWS_A_KILL, PATIENCE = 8, 1000, 150.0
+ROWS = (KILLS + 1) * ROWS_A_KILL
 
 
 class Worker(threading.Thread):
     """Starts over with a new producer and consumer whenever either of them is at its wits' end."""
 
     def __init__(self, address: str, deadline: float) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._address = address
         self._deadline = deadline
         self.done = 0
+        self.transactions = 0
         self.restarts = 0
         self.failure: BaseException | None = None
 
@@ -74,6 +76,7 @@ class Worker(threading.Thread):
         positions = consumer.position(consumer.assignment())
         producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 20)
         producer.commit_transaction(20)
+        self.transactions += 1
 
     def _committed(self, consumer: confluent_kafka.Consumer) -> int:
         places = [TopicPartition("source", partition) for partition in (0, 1)]
@@ -86,26 +89,36 @@ def test_each_row_arrives_once(tmp_path: Path) -> None:
     with live.client() as client:
         client.create("source", 2)
         client.create("target", 2)
-    feeder = confluent_kafka.Producer({"bootstrap.servers": listen})
-    for i in range(ROWS):
-        feeder.produce("source", str(i).encode(), partition=i % 2)
-    assert feeder.flush(30) == 0
     worker = Worker(listen, time.monotonic() + PATIENCE)
-    worker.start()
-    kills = 0
     try:
-        while worker.is_alive() and kills < KILLS:
-            worker.join(1.0 + 0.37 * kills % 1.0)
+        _feed(listen, 0)
+        worker.start()
+        for kill in range(KILLS):
+            _wait_for_a_transaction(worker)
+            worker.join(0.037 * kill)
             live.kill()
-            kills += 1
             live = LiveBroker(tmp_path / "data", listen=listen)
+            _feed(listen, kill + 1)
         worker.join()
         assert worker.failure is None
-        assert worker.done == ROWS, f"{worker.done} rows after {kills} kills and {worker.restarts} restarts"
-        assert kills >= 3, "the worker was done before it could be disturbed"
+        assert worker.done == ROWS, f"{worker.done} of {ROWS} rows after {worker.restarts} restarts"
         assert _rows(listen) == Counter(str(i).encode() for i in range(ROWS))
     finally:
         live.stop()
+
+
+def _feed(address: str, part: int) -> None:
+    """The worker is never done before the last part is there: each kill finds it at work."""
+    feeder = confluent_kafka.Producer({"bootstrap.servers": address})
+    for i in range(part * ROWS_A_KILL, (part + 1) * ROWS_A_KILL):
+        feeder.produce("source", str(i).encode(), partition=i % 2)
+    assert feeder.flush(30) == 0
+
+
+def _wait_for_a_transaction(worker: Worker) -> None:
+    before = worker.transactions
+    while worker.transactions == before and worker.is_alive():
+        time.sleep(0.005)
 
 
 def _rows(address: str) -> Counter[bytes]:

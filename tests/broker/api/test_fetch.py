@@ -87,6 +87,21 @@ def test_min_bytes_are_waited_for(broker: LiveBroker, client: WireClient, topic:
     assert len(client.receive().topics[0].partitions[0].records) >= 400
 
 
+def test_what_the_limits_cut_short_is_not_waited_for(
+    broker: LiveBroker, client: WireClient, topic: str
+) -> None:
+    """confluent-kafka with fetch.min.bytes=1000000 got two answers a second: whole batches below the limit of
+    1 MiB are seldom a million bytes.
+    """
+    with broker.client() as producer:
+        for _ in range(3):
+            producer.produce(topic, plain(b"x" * 3000))
+    started = time.monotonic()
+    fetched = client.fetch(topic, 0, max_wait_ms=15_000, min_bytes=6000, partition_bytes=6000)
+    assert len(values(fetched.records)) == 1
+    assert time.monotonic() - started < 10
+
+
 def test_an_error_is_told_at_once_whatever_min_bytes_say(client: WireClient, topic: str) -> None:
     for offset, error in ((5, ErrorCode.offset_out_of_range), (-7, ErrorCode.offset_out_of_range)):
         assert client.fetch(topic, offset, max_wait_ms=15_000).error == error
