@@ -29,6 +29,10 @@ class Progress:
     files: int = 0
     busy_seconds: float = 0.0
     """From the first batch read to the last commit."""
+    first_read: int | None = None
+    """When the first batch was read, ms since the epoch; None before."""
+    last_commit: int | None = None
+    """When rows were last committed, ms since the epoch; None before."""
     rows_waiting: int = 0
     """Rows in channels."""
     lag: int | None = None
@@ -44,6 +48,8 @@ class Progress:
             self.dead_letters + earlier.dead_letters,
             self.files + earlier.files,
             self.busy_seconds + earlier.busy_seconds,
+            self.first_read if earlier.first_read is None else earlier.first_read,
+            earlier.last_commit if self.last_commit is None else self.last_commit,
             self.rows_waiting,
             self.lag,
             self.problems,
@@ -75,6 +81,8 @@ def look(agent: WiredAgent) -> Progress:
         dead_letters=sum(total.dead_letters for total in totals),
         files=sum(total.files for total in totals),
         busy_seconds=_busy_seconds(agent),
+        first_read=min((s.began_ms for s in agent.sources if s.began_ms is not None), default=None),
+        last_commit=max((s.committed_ms for s in agent.sinks if s.committed_ms is not None), default=None),
         rows_waiting=sum(wired.channel.depth()[0] for wired in agent.channels if wired.opened.is_set()),
         lag=sum(known) if len(known) == len(lags) else None,
         problems=bounded(problems),

@@ -69,6 +69,8 @@ class SinkLoop:
         self.patience = Patience(name, leave, clock)
         self.committed_at: float | None = None
         """Monotonic moment of the last commit."""
+        self.committed_ms: int | None = None
+        """The same moment, in ms since the epoch."""
         self._clock = clock
         self._channel = channel
         self._durable = durable
@@ -129,7 +131,7 @@ class SinkLoop:
         if not committed:
             return
         self._fences.went_well()
-        self.committed_at = self._clock.monotonic()
+        self.committed_at, self.committed_ms = self._clock.monotonic(), self._clock.now_ms()
         if self._origins is not None:
             records = {p: Record(end, self._states.get(p)) for p, end in committed.items()}
             self.patience(self._origins.store, records)

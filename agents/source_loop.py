@@ -33,6 +33,8 @@ class SourceLoop:
         self.meter = Meter()
         self.began: float | None = None
         """Monotonic moment of the first batch."""
+        self.began_ms: int | None = None
+        """The same moment, in ms since the epoch."""
         self._leave = leave
         self._clock = clock
         self._targets: list[Target] = []
@@ -113,7 +115,7 @@ class SourceLoop:
         if batch.partition not in self._given:
             raise Corrupt(f"{self.name}: a batch of {batch.partition.key}, which it was not assigned")
         if self.began is None:
-            self.began = self._clock.monotonic()
+            self.began, self.began_ms = self._clock.monotonic(), self._clock.now_ms()
         self.meter.count(batch)
         for target in self._targets:
             target.put(batch)

@@ -1,16 +1,16 @@
 """Tailrace against the script that a Python user would write (peer.py), on one broker and in one run:
 `make bench`.
 
-Each figure is rows a second from the first row read to the last acknowledgement or commit. The peer's is
-the best of its
-three settings, ours the best of as many runs. Prints a table of both and their ratio, and the peak memory
-of our processes.
+Each figure is rows a second from the first row read to the last acknowledgement or commit; the start of
+processes is not in it. The peer's is the best of its three settings, ours the best of as many runs, in turns.
+Prints a table of both and their ratio, and the peak memory of our processes.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,129 +41,145 @@ _ISOLATION = {False: "isolation: read_uncommitted", True: "isolation: read_commi
 
 @dataclass(frozen=True)
 class Bench:
-    """One broker, one log, one folder for everything."""
+    """The log to read, and what was seen in all runs."""
 
     root: Path
     log: Path
-    bootstrap: str
     lines: int
     peaks: dict[str, float]
 
-    def ours(self, name: str, parts: str, **values: object) -> dict[str, dict[str, float]]:
-        """Runs agents once; their summaries by name."""
+    def noted(self, watch: MemoryWatch) -> None:
+        for kind, peak in watch.peaks.items():
+            self.peaks[kind] = max(self.peaks.get(kind, 0.0), peak)
+
+    @contextlib.contextmanager
+    def fresh(self) -> "Iterator[Run]":
+        """A new broker in an empty folder, which is gone afterwards: each run finds the same machine.
+
+        Memory matters, too: what a virtual machine touches for the first time may cost a multiple, and here
+        each run's page cache is the one that the run before it gave back.
+        """
+        with tempfile.TemporaryDirectory(dir=self.root) as folder, _broker(Path(folder) / "broker") as broker:
+            bootstrap, watch = broker
+            yield Run(self, Path(folder), bootstrap)
+            self.noted(watch)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One broker, and the processes that are measured against it."""
+
+    bench: Bench
+    root: Path
+    bootstrap: str
+
+    def configure(self, name: str, parts: str, **values: object) -> Path:
         home = self.root / name
         home.mkdir()
         config = home / "pipeline.yaml"
-        values = {"log": self.log, "home": home, "name": name, **values}
-        config.write_text(
-            f"pipeline: {name}\nstate_dir: {home}/state\nkafka: {{bootstrap: '{self.bootstrap}'}}\nagents:"
-            + parts.format(**values)
-        )
-        command = [sys.executable, "-m", "tailrace", "run", str(config), "--once", "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        with process, MemoryWatch(process.pid) as watch:
-            out, _ = process.communicate(timeout=600)
-        for kind, peak in watch.peaks.items():
-            self.peaks[kind] = max(self.peaks.get(kind, 0.0), peak)
+        agents = parts.format(log=self.bench.log, home=home, name=name, topic="lines", **values)
+        head = f"pipeline: {name}\nstate_dir: {home}/state\nkafka: {{bootstrap: '{self.bootstrap}'}}"
+        config.write_text(f"{head}\nagents:{agents}")
+        return config
+
+    def start(self, config: Path, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tailrace", "run", str(config), "--json", *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def finish(self, process: subprocess.Popen[bytes], watch: MemoryWatch) -> dict[str, dict[str, float]]:
+        """Agents' summaries by name."""
+        out, _ = process.communicate(timeout=600)
+        self.bench.noted(watch)
         if process.returncode:
-            raise SystemExit(f"{name}: status {process.returncode}: {out.decode()}")
+            raise SystemExit(f"{process.args!r}: status {process.returncode}: {out.decode()}")
         return dict(json.loads(out)["agents"])
 
-    def start_peer(
+    def ours(self, name: str, parts: str, **values: object) -> dict[str, dict[str, float]]:
+        """Runs agents once; their summaries by name."""
+        process = self.start(self.configure(name, parts, **values), "--once")
+        with MemoryWatch(process.pid) as watch:
+            return self.finish(process, watch)
+
+    def peer(
         self, half: str, path: Path, topic: str, setting: str, transactional: bool
     ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "benchmarks.peer", half, str(path), "--bootstrap", self.bootstrap]
-        command += ["--topic", topic, "--setting", setting, "--rows", str(self.lines)]
+        command += ["--topic", topic, "--setting", setting, "--rows", str(self.bench.lines)]
         return subprocess.Popen(command + ["--transactional"] * transactional, stdout=subprocess.PIPE)
 
-    def peer(self, half: str, path: Path, topic: str, setting: str, transactional: bool) -> float:
-        return _rate(self.start_peer(half, path, topic, setting, transactional))
+
+def _own_rate(summary: dict[str, float]) -> float:
+    return (summary["rows_landed"] + summary["dead_letters"]) / summary["busy_seconds"]
 
 
-def _rate(process: subprocess.Popen[bytes]) -> float:
+def _result(process: subprocess.Popen[bytes]) -> dict[str, float]:
     out, _ = process.communicate(timeout=600)
     if process.returncode:
         raise SystemExit(f"the peer ended with status {process.returncode}")
-    result = json.loads(out)
-    return float(result["rows"] / result["seconds"])
+    return dict(json.loads(out))
+
+
+def _rate(process: subprocess.Popen[bytes]) -> float:
+    result = _result(process)
+    return result["rows"] / (result["ended"] - result["began"])
 
 
 def produce(bench: Bench, transactional: bool) -> tuple[float, float]:
     """file -> broker: (ours, peer) in rows a second."""
-    kind = "txn" if transactional else "acks1"
     ours, peer = [], []
-    for turn, setting in enumerate(PRODUCER_SETTINGS):
-        peer.append(bench.peer("produce", bench.log, f"peer-{kind}-{setting}", setting, transactional))
-        topic = f"ours-{kind}-{turn}"
-        summary = bench.ours(f"produce-{kind}-{turn}", _COLLECT, topic=topic, acks=_ACKS[transactional])[
-            "collect"
-        ]
-        ours.append(summary["rows_landed"] / summary["busy_seconds"])
+    for setting in PRODUCER_SETTINGS:
+        with bench.fresh() as run:
+            peer.append(_rate(run.peer("produce", bench.log, "peer", setting, transactional)))
+        with bench.fresh() as run:
+            ours.append(_own_rate(run.ours("collect", _COLLECT, acks=_ACKS[transactional])["collect"]))
     return max(ours), max(peer)
 
 
 def consume(bench: Bench, transactional: bool) -> tuple[float, float]:
-    """broker -> Parquet, both from the topic that ours wrote."""
-    kind = "txn" if transactional else "acks1"
-    topic = f"ours-{kind}-0"
+    """broker -> Parquet, both from a topic that ours wrote."""
     ours, peer = [], []
-    for turn, setting in enumerate(PRODUCER_SETTINGS):
-        peer.append(
-            bench.peer("consume", bench.root / f"peer-lake-{kind}-{setting}", topic, setting, transactional)
-        )
-        name = f"consume-{kind}-{turn}"
-        summary = bench.ours(name, _LAND, topic=topic, isolation=_ISOLATION[transactional])["land"]
-        ours.append((summary["rows_landed"] + summary["dead_letters"]) / summary["busy_seconds"])
+    for setting in PRODUCER_SETTINGS:
+        with bench.fresh() as run:
+            run.ours("collect", _COLLECT, acks=_ACKS[transactional])
+            lake = run.root / "peer-lake"
+            peer.append(_rate(run.peer("consume", lake, "lines", setting, transactional)))
+            shutil.rmtree(lake)
+            ours.append(_own_rate(run.ours("land", _LAND, isolation=_ISOLATION[transactional])["land"]))
     return max(ours), max(peer)
 
 
 def both(bench: Bench, transactional: bool) -> tuple[float, float]:
-    """All at once, rows a second from the first start to the last row landed, the start of all processes
-    included.
-    """
-    kind = "txn" if transactional else "acks1"
+    """All at once: from the first row read from the file to the last row landed."""
     ours, peer = [], []
-    for turn, setting in enumerate(PRODUCER_SETTINGS):
-        topic = f"peer-both-{kind}-{setting}"
-        _make_topic(bench.bootstrap, topic)
-        began = time.perf_counter()
-        halves = [
-            bench.start_peer("produce", bench.log, topic, setting, transactional),
-            bench.start_peer(
-                "consume", bench.root / f"peer-both-{kind}-{setting}", topic, setting, transactional
-            ),
-        ]
-        for half in halves:
-            _rate(half)
-        peer.append(bench.lines / (time.perf_counter() - began))
-        ours.append(_both_of_ours(bench, f"both-{kind}-{turn}", transactional))
+    for setting in PRODUCER_SETTINGS:
+        with bench.fresh() as run:
+            _make_topic(run.bootstrap, "peer")
+            halves = [
+                run.peer("produce", bench.log, "peer", setting, transactional),
+                run.peer("consume", run.root / "peer-lake", "peer", setting, transactional),
+            ]
+            wrote, landed = (_result(half) for half in halves)
+            peer.append(landed["rows"] / (landed["ended"] - wrote["began"]))
+        with bench.fresh() as run:
+            ours.append(_both_of_ours(run, transactional))
     return max(ours), max(peer)
 
 
-def _both_of_ours(bench: Bench, name: str, transactional: bool) -> float:
-    home = bench.root / name
-    home.mkdir()
-    config = home / "pipeline.yaml"
-    values = {"log": bench.log, "home": home, "name": name, "topic": name}
-    parts = (_COLLECT + _LAND.replace("path:", "roll: {{interval: 2s}}, path:")).format(
-        **values, acks=_ACKS[transactional], isolation=_ISOLATION[transactional]
-    )
-    head = f"pipeline: {name}\nstate_dir: {home}/state\nkafka: {{bootstrap: '{bench.bootstrap}'}}"
-    config.write_text(f"{head}\nagents:{parts}")
-    _make_topic(bench.bootstrap, name)
+def _both_of_ours(run: Run, transactional: bool) -> float:
+    _make_topic(run.bootstrap, "lines")
+    parts = _COLLECT + _LAND.replace("path:", "roll: {{idle: 200ms}}, path:")
+    config = run.configure("both", parts, acks=_ACKS[transactional], isolation=_ISOLATION[transactional])
     began = time.perf_counter()
-    command = [sys.executable, "-m", "tailrace", "run", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        with MemoryWatch(process.pid) as watch:
-            while _landed(home / "lake") < bench.lines:
-                if process.poll() is not None or time.perf_counter() - began > 300:
-                    raise SystemExit(f"{name}: {_landed(home / 'lake')} of {bench.lines} rows landed")
-                time.sleep(0.05)
-            seconds = time.perf_counter() - began
+    process = run.start(config)
+    with MemoryWatch(process.pid) as watch:
+        while (rows := _landed(run.root / "both" / "lake")) < run.bench.lines:
+            if process.poll() is not None or time.perf_counter() - began > 300:
+                raise SystemExit(f"{rows} of {run.bench.lines} rows landed")
+            time.sleep(0.1)
         process.terminate()
-    for kind, peak in watch.peaks.items():
-        bench.peaks[kind] = max(bench.peaks.get(kind, 0.0), peak)
-    return bench.lines / seconds
+        agents = run.finish(process, watch)
+    rows = agents["land"]["rows_landed"] + agents["land"]["dead_letters"]
+    return 1000 * rows / (agents["land"]["last_commit"] - agents["collect"]["first_read"])
 
 
 def _landed(lake: Path) -> int:
@@ -221,21 +237,18 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=modes, default=modes)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
-        root = Path(folder)
-        log = root / "access.log"
+        log = Path(folder) / "access.log"
         write_access_log(log, arguments.lines)
+        bench = Bench(Path(folder), log, arguments.lines, {})
         rows = []
-        peaks: dict[str, float] = {}
-        with _broker(root / "broker") as (bootstrap, memory):
-            bench = Bench(root, log, bootstrap, arguments.lines, peaks)
-            for mode in arguments.modes:
-                for path, measure in PARTS.values():
-                    rows.append((path, mode, *measure(bench, mode == "transactions")))
-                    _table(rows[-1:])
-        peaks["broker"] = max(memory.peaks.values())
+        for mode in arguments.modes:
+            for path, measure in PARTS.values():
+                rows.append((path, mode, *measure(bench, mode == "transactions")))
+                _table(rows[-1:])
         print()
         _table(rows)
-        print("\npeak anonymous memory, MiB:", {name: round(peak) for name, peak in peaks.items()})
+        peaks = {name: round(peak) for name, peak in bench.peaks.items()}
+        print("\npeak anonymous memory, MiB:", peaks)
 
 
 if __name__ == "__main__":

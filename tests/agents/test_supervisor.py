@@ -30,7 +30,8 @@ def logged_rows(log: str) -> list[int]:
 def test_once_ends_with_what_it_did_and_a_second_time_with_nothing(tailrace: Run) -> None:
     first = tailrace(FINITE, "--once", "--json")
     assert first.wait() == 0, first.log
-    timing = {"seconds": 0, "mb_per_second": 0, "busy_seconds": 0}
+    timing = {"seconds": 0, "mb_per_second": 0, "busy_seconds": 0, "first_read": 0, "last_commit": 0}
+    assert first.summary()["agents"]["a"]["first_read"] <= first.summary()["agents"]["a"]["last_commit"]
     assert first.summary()["agents"]["a"] | {**timing, "lag": 0} == {
         "rows_read": 500, "rows_landed": 500, "bytes_read": 10 + 90 * 2 + 400 * 3,
         "dead_letters": 0, "files": 0,
