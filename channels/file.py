@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tailrace.broker.log.config import LogConfig
-from tailrace.broker.log.files import DirectoryLock, make_directories
+from tailrace.broker.log.files import DirectoryLock
 from tailrace.broker.log.log import open_log
 from tailrace.broker.log.recovery import Start
 from tailrace.broker.wire.batch import HEADER_SIZE, check_batch, read_header
@@ -24,7 +24,7 @@ from tailrace.component import ChannelSettings, Context
 from tailrace.errors import Corrupt, Halt, Retry
 from tailrace.event import EventBatch, Partition, Record, Span
 from tailrace.failpoint import failpoint
-from tailrace.fs import write_atomically
+from tailrace.fs import make_directories, write_atomically
 from tailrace.units import Size, show_size
 
 _STREAM_FILE = "stream.json"

@@ -103,6 +103,18 @@ class LocalFileSystem:
         return stat.f_bavail * stat.f_frsize
 
 
+def make_directories(fs: FileSystem, path: str) -> None:
+    """Makes `path` and what is missing above it, durably."""
+    missing = []
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for made in reversed(missing):
+        fs.mkdir(made)
+        fs.fsync_dir(os.path.dirname(made))
+
+
 def write_atomically(fs: FileSystem, path: str, data: bytes) -> None:
     """Replaces the file at `path` by `data`: after a power cut there is the old one or the new one, whole."""
     partial = f"{path}.new"

@@ -60,18 +60,6 @@ class FileRange:
         return self.file.read_at(self.position, self.length)
 
 
-def make_directories(fs: FileSystem, path: str) -> None:
-    """Makes `path` and what is missing above it, durably."""
-    missing = []
-    path = os.path.abspath(path)
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for made in reversed(missing):
-        fs.mkdir(made)
-        fs.fsync_dir(os.path.dirname(made))
-
-
 class DirectoryLock:
     """An exclusive lock on `<directory>/.lock`, held until release() or the end of the process."""
 

@@ -19,7 +19,7 @@ from tailrace.broker.log.compaction import Pass, by_producer, rewrite, survey
 from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.epochs import LeaderEpochs
 from tailrace.broker.log.errors import OffsetOutOfRange
-from tailrace.broker.log.files import FileRange, make_directories
+from tailrace.broker.log.files import FileRange
 from tailrace.broker.log.incoming import check, note_all, stamp_all, written_before
 from tailrace.broker.log.index import OffsetIndex, TimeIndex
 from tailrace.broker.log.names import SNAPSHOT, file_path
@@ -39,7 +39,7 @@ from tailrace.broker.log.segments import Segments
 from tailrace.broker.wire.batch import AbortedTxn
 from tailrace.clock import Clock
 from tailrace.failpoint import failpoint
-from tailrace.fs import FileSystem
+from tailrace.fs import FileSystem, make_directories
 
 _log = structlog.get_logger("tailrace.broker.log")
 _MAX_RELATIVE = 2**31 - 1

@@ -16,7 +16,7 @@ from tailrace.broker.log import catalogue, checkpoints, meta
 from tailrace.broker.log.catalogue import Catalogue, Entry
 from tailrace.broker.log.config import LogConfig
 from tailrace.broker.log.errors import TopicExists
-from tailrace.broker.log.files import DirectoryLock, make_directories
+from tailrace.broker.log.files import DirectoryLock
 from tailrace.broker.log.log import PartitionLog
 from tailrace.broker.log.names import (
     CLEAN_SHUTDOWN,
@@ -32,7 +32,7 @@ from tailrace.broker.log.segment import Views
 from tailrace.clock import Clock, SystemClock
 from tailrace.errors import Corrupt
 from tailrace.failpoint import failpoint
-from tailrace.fs import FileSystem, LocalFileSystem
+from tailrace.fs import FileSystem, LocalFileSystem, make_directories
 
 _log = structlog.get_logger("tailrace.broker.log")
 _KAFKA_METADATA = "__cluster_metadata"

@@ -8,7 +8,7 @@ import errno
 import os
 
 from tailrace.failpoint import failpoint
-from tailrace.fs import FileSystem
+from tailrace.fs import FileSystem, make_directories
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -30,7 +30,7 @@ class Disposal:
 
     def move(self, path: str, target: str) -> None:
         """Gives the file at `path` the name `target`. Raises NameTakenError."""
-        self._fs.mkdir(os.path.dirname(target))
+        make_directories(self._fs, os.path.dirname(target))
         try:
             self._fs.link(path, target)
             failpoint("spool.linked")

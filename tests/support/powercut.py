@@ -175,7 +175,7 @@ class PowerCutFileSystem:
             for name in os.listdir(self.root):
                 path = os.path.join(self.root, name)
                 shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-            self._write_out(self.root, self._root_id, content)
+            self._write_out(self.root, self._root_id, content, {})
             self._ids, self._pending, self._durable = {}, [], _Durable()
             self.dark, self.cut_at, self.calls = False, None, 0
             self._adopt(self.root)
@@ -215,15 +215,21 @@ class PowerCutFileSystem:
                 found[self._id(path)] = _content(path)
         return found
 
-    def _write_out(self, path: str, directory: int, content: dict[int, bytes]) -> None:
+    def _write_out(
+        self, path: str, directory: int, content: dict[int, bytes], written: dict[int, str]
+    ) -> None:
+        """`written`: where an inode is already; another name of it is a hard link, as it was."""
         for name, inode in self._durable.names[directory].items():
             child = os.path.join(path, name)
             if inode in self._durable.directories:
                 os.mkdir(child)
-                self._write_out(child, inode, content)
+                self._write_out(child, inode, content, written)
+            elif inode in written:
+                os.link(written[inode], child)
             else:
                 with open(child, "wb") as file:
                     file.write(content.get(inode, b""))
+                written[inode] = child
 
     def _adopt(self, root: str) -> None:
         """All that is there now is durable."""
@@ -239,7 +245,8 @@ class PowerCutFileSystem:
                 names[name] = inode
             for name in files:
                 path = os.path.join(directory, name)
-                names[name] = self._new_id(os.stat(path).st_ino)
+                st_ino = os.stat(path).st_ino
+                names[name] = self._ids.get(st_ino) or self._new_id(st_ino)
                 self._durable.content[names[name]] = _content(path)
 
     def _step(self, changes: bool) -> None:
