@@ -2,7 +2,6 @@
 else is there by half.
 """
 
-import re
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,14 +16,9 @@ from tailrace.broker.wire.errors import ErrorCode
 from tailrace.broker.wire.produce import ProduceRequest
 from tailrace.broker.wire.reference import SimpleRecord, encode_simple
 from tests.support.live_broker import LiveBroker
+from tests.support.source_places import failpoints
 from tests.support.wire_client import WireClient
 
-API = Path(__file__).parents[2] / "broker" / "api"
-NAMES = sorted(
-    name
-    for module in ("groups", "markers", "producer_ids", "transactions")
-    for name in re.findall(r'failpoint\("([a-z_.]+)"\)', (API / f"{module}.py").read_text())
-)
 MEMBER = {"group_instance_id": "i", "group_id": "members"}
 
 
@@ -165,21 +159,21 @@ def _offset(client: WireClient, group: str) -> int:
     return offset
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_sigkill_at_every_failpoint(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("killed_at", failpoints("broker/api"))
+def test_sigkill_at_every_failpoint(tmp_path: Path, killed_at: str) -> None:
     for times in (3, 1):
         answered = Answered()
         directory = tmp_path / str(times) / "data"
         directory.parent.mkdir()
-        with LiveBroker(directory, failpoints=f"{name}=kill@{times}") as live:
+        with LiveBroker(directory, failpoints=f"{killed_at}=kill@{times}") as live:
             try:
                 with live.client() as client:
                     work(client, answered)
             except (EOFError, OSError):
-                assert live.process.wait(20) == -signal.SIGKILL
+                assert live.wait() == -signal.SIGKILL
         if live.process.returncode == 0:
             continue
         with LiveBroker(directory) as live, live.client() as client:
             check(client, answered)
         return
-    pytest.fail(f"nothing passed {name}")
+    pytest.fail(f"nothing passed {killed_at}")

@@ -1,6 +1,5 @@
 """The file channel after SIGKILL at every failpoint and after power cuts: each row reaches the sink exactly once."""
 
-import re
 import signal
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from tests.support.channel_history import Driver, Model
 from tests.support.forked import run_forked
 from tests.support.powercut import PowerCut, PowerCutFileSystem
 from tests.support.ramdisk import ramdisk
+from tests.support.source_places import failpoints
 
-ROOT = Path(__file__).parents[2]
-OWN = re.findall(r'failpoint\("([a-z_.]+)"\)', (ROOT / "channels" / "file.py").read_text())
 OF_THE_LOG = [
     "log.append_before_write", "log.append_after_write", "log.flush_before_sync", "log.flush_after_sync",
     "log.roll_before_indexes", "log.roll_before_create", "log.roll_after_create", "log.delete_before_unlink",
@@ -58,27 +56,27 @@ def test_power_cuts_lose_and_double_nothing(seed):
         power_cut_history(root / "d", seed)
 
 
-def run_child(directory: Path, seed: int, steps: int, failpoints: str, model: Model) -> int:
+def run_child(directory: Path, seed: int, steps: int, armed: str, model: Model) -> int:
     def work(say) -> None:
         driver = Driver(str(directory), LocalFileSystem(), seed, say, model.sink_position)
         driver.run(steps)
         driver.channel.close()
 
-    ended = run_forked(work, failpoints)
+    ended = run_forked(work, armed)
     for report in ended.reports:
         model.report(*report)
     assert ended.status in (0, -signal.SIGKILL)
     return ended.status
 
 
-@pytest.mark.parametrize("name", OWN + OF_THE_LOG)
-def test_sigkill_at_every_failpoint_loses_and_doubles_nothing(name):
+@pytest.mark.parametrize("killed_at", failpoints("channels") + OF_THE_LOG)
+def test_sigkill_at_every_failpoint_loses_and_doubles_nothing(killed_at):
     with ramdisk() as root:
         for seed in range(10):
             directory = root / str(seed)
             directory.mkdir()
             model = Model()
-            if run_child(directory, seed, 200, f"{name}=kill@{1 + seed % 2}", model) == 0:
+            if run_child(directory, seed, 200, f"{killed_at}=kill@{1 + seed % 2}", model) == 0:
                 continue
             for again in (1, 2):
                 channel = reopened(directory, LocalFileSystem())
@@ -86,4 +84,4 @@ def test_sigkill_at_every_failpoint_loses_and_doubles_nothing(name):
                 channel.close()
                 assert run_child(directory, seed + 100 * again, 30, "", model) == 0
             return
-    pytest.fail(f"no history passed {name}")
+    pytest.fail(f"no history passed {killed_at}")

@@ -1,7 +1,6 @@
 """The Kafka sink under SIGKILL at every step of its transaction, beside zombies, and beside a dying broker."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,28 +12,16 @@ from tailrace.sinks.kafka import KafkaSink
 from tests.support import kafka_sink_runs as runs
 from tests.support.live_broker import LiveBroker
 from tests.support.ports import free_port
+from tests.support.source_places import failpoints
 
-ROOT = Path(__file__).parents[2]
-NAMES = sorted(
-    {
-        name
-        for path in (*ROOT.glob("sinks/kafka*.py"), ROOT / "broker/client/transactions.py")
-        for name in re.findall(r'failpoint\("([a-z_.]+)"\)', path.read_text())
-    }
-)
+NAMES = failpoints("sinks/kafka.py", "broker/client")
 ONCE_A_RUN = {"kafka_sink.initialised"}
-KILLS = [f"{name}=kill@{n}" for name in NAMES for n in (1, 3) if n == 1 or name not in ONCE_A_RUN]
+KILLS = [(name, passing) for name in NAMES for passing in (1, 3) if passing == 1 or name not in ONCE_A_RUN]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBroker]:
-    with LiveBroker(tmp_path_factory.mktemp("broker") / "data", flush_interval=0.05) as broker:
-        yield broker
-
-
-@pytest.mark.parametrize("kill", KILLS)
-def test_killed_at_each_step_every_row_is_there_once(broker: LiveBroker, kill: str):
-    runs.killed_and_started_again(broker.address, kill)
+@pytest.mark.parametrize(("killed_at", "passing"), KILLS)
+def test_killed_at_each_step_every_row_is_there_once(broker: LiveBroker, killed_at: str, passing: int):
+    runs.killed_and_started_again(broker.address, f"{killed_at}=kill@{passing}")
 
 
 def before_init(successor: KafkaSink, commit: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,41 +44,6 @@ def test_a_zombie_commits_in_time_or_not_at_all(
     broker: LiveBroker, moment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
     runs.beside_a_zombie(broker.address, lambda sink, commit: moment(sink, commit, monkeypatch))
-
-
-def test_the_suite_notices_positions_outside_the_transaction(
-    broker: LiveBroker, monkeypatch: pytest.MonkeyPatch
-):
-    right = KafkaSink._send_positions
-
-    def apart(sink: KafkaSink, entries: list) -> None:
-        sink._producer.commit()
-        sink._producer.begin()
-        right(sink, entries)
-
-    monkeypatch.setattr(KafkaSink, "_send_positions", apart)
-    with pytest.raises(AssertionError, match="15 rows doubled"):
-        for kill in KILLS:
-            if kill.startswith("kafka_sink.positions_sent"):
-                runs.killed_and_started_again(broker.address, kill)
-
-
-def test_the_suite_notices_positions_that_are_read_before_init(
-    broker: LiveBroker, monkeypatch: pytest.MonkeyPatch
-):
-    right = KafkaSink._initialised
-
-    def too_early(sink: KafkaSink) -> dict:
-        if sink._stored is not None:
-            return sink._stored
-        early = kafka_positions.read_positions(sink._cluster, sink._owner)
-        right(sink)
-        sink._stored = early
-        return early
-
-    monkeypatch.setattr(KafkaSink, "_initialised", too_early)
-    with pytest.raises(AssertionError, match="10 rows doubled"):
-        runs.beside_a_zombie(broker.address, lambda sink, commit: before_init(sink, commit, monkeypatch))
 
 
 def test_a_predecessor_that_is_alive_is_fenced(broker: LiveBroker):

@@ -1,10 +1,8 @@
 """Landing on a real HDFS with its ledger in a real PostgreSQL: killed at each failpoint, namenode restarted."""
 
-import re
 import shutil
 import signal
 import uuid
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,11 +12,11 @@ from tests.support.lander import GroupFile, Plan, drive, make_sink, spawn, wait
 from tests.support.landing_invariants import Landing
 from tests.support.landing_stream import partitions
 from tests.support.postgres import running_postgres
+from tests.support.source_places import failpoints
 
 pytestmark = pytest.mark.interop
 
-STORE = Path(__file__).parents[2] / "sinks" / "stores" / "webhdfs.py"
-NAMES = sorted({*re.findall(r'failpoint\("([a-z_.]+)"\)', STORE.read_text())})
+NAMES = failpoints("sinks/stores/webhdfs.py")
 NAMES += ["landing.staged", "landing.before_decide", "landing.after_decide", "landing.after_publish"]
 NAMES += ["ledger.decide.before_commit", "ledger.decide.commit_reply", "publish.before_unstage"]
 
@@ -89,9 +87,9 @@ def recover_and_check(plan, landing, before):
         assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_sigkill_keeps_the_nine_invariants(plan, landing, name):
-    child = spawn(Plan(**{**plan.__dict__, "failpoints": f"{name}=kill@2"}))
+@pytest.mark.parametrize("killed_at", NAMES)
+def test_sigkill_keeps_the_nine_invariants(plan, landing, killed_at):
+    child = spawn(Plan(**{**plan.__dict__, "failpoints": f"{killed_at}=kill@2"}))
     assert wait(child) == -signal.SIGKILL, plan.outcome.read_text()
     assert landing.faults_now() == []
     recover_and_check(plan, landing, landing.snapshot())

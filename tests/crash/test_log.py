@@ -2,7 +2,6 @@
 nothing invented.
 """
 
-import re
 import signal
 from pathlib import Path
 
@@ -15,15 +14,7 @@ from tests.support.forked import run_forked
 from tests.support.log_history import DEFAULTS, Driver, Model
 from tests.support.powercut import PowerCut, PowerCutFileSystem
 from tests.support.ramdisk import ramdisk
-
-ROOT = Path(__file__).parents[2]
-NAMES = sorted(
-    {
-        name
-        for path in (ROOT / "broker" / "log").glob("*.py")
-        for name in re.findall(r'failpoint\("([a-z_.]+)"\)', path.read_text())
-    }
-)
+from tests.support.source_places import failpoints
 
 
 def power_cut_history(
@@ -62,32 +53,32 @@ def test_power_cuts_lose_nothing_durable(seed):
         power_cut_history(root / "d", seed)
 
 
-def run_child(directory: Path, seed: int, steps: int, failpoints: str, model: Model, tag: str) -> int:
+def run_child(directory: Path, seed: int, steps: int, armed: str, model: Model, tag: str) -> int:
     """Runs the driver in a process of its own; feeds its reports to the model; answers its exit status."""
 
     def work(say) -> None:
         Driver(str(directory), LocalFileSystem(), seed, say, tag).run(steps)
 
-    ended = run_forked(work, failpoints)
+    ended = run_forked(work, armed)
     for what, *rest in ended.reports:
         model.report(what, *rest)
     assert ended.status in (0, -signal.SIGKILL)
     return ended.status
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_sigkill_at_every_failpoint_loses_nothing(name):
+@pytest.mark.parametrize("killed_at", failpoints("broker/log"))
+def test_sigkill_at_every_failpoint_loses_nothing(killed_at):
     with ramdisk() as root:
         for seed in range(40):
             directory = root / str(seed)
             model = Model()
-            if run_child(directory, seed, 250, f"{name}=kill@{1 + seed % 3}", model, "a") == 0:
+            if run_child(directory, seed, 250, f"{killed_at}=kill@{1 + seed % 3}", model, "a") == 0:
                 continue
             check(directory, model)
             assert run_child(directory, seed + 1000, 30, "", model, "b") == 0
             check(directory, model)
             return
-    pytest.fail(f"no history passed {name}")
+    pytest.fail(f"no history passed {killed_at}")
 
 
 def check(directory: Path, model: Model) -> None:

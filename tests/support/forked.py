@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailrace.failpoint import arm
+from tests.support import kills
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ def run_forked(work: Callable[[Callable[..., None]], None], failpoints: str = ""
     with os.fdopen(reader, "rb") as pipe:
         lines = pipe.read().splitlines()
     _, status = os.waitpid(pid, 0)
-    return Ended([json.loads(line) for line in lines], os.waitstatus_to_exitcode(status))
+    ended = Ended([json.loads(line) for line in lines], os.waitstatus_to_exitcode(status))
+    kills.note(failpoints, ended.status)
+    return ended
 
 
 def _write(fd: int, data: bytes) -> None:

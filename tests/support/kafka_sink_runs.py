@@ -72,7 +72,9 @@ def check(bootstrap: str, topic: str) -> None:
 def _compare(bootstrap: str, topic: str, wanted: list[bytes]) -> None:
     there = [row.body for row in rows_in(bootstrap, topic)]
     more, fewer = Counter(there) - Counter(wanted), Counter(wanted) - Counter(there)
-    assert there == wanted, f"{topic}: {len(more)} rows doubled, {len(fewer)} lost, or out of order"
+    assert there == wanted, (
+        f"every row once and in order: {topic} has {len(more)} rows doubled, {len(fewer)} lost"
+    )
 
 
 def killed_and_started_again(bootstrap: str, failpoint: str) -> None:

@@ -22,10 +22,8 @@ from tailrace.event import EventBatch, Partition
 from tailrace.fs import FileSystem, LocalFileSystem
 from tailrace.sinks.parquet.settings import ParquetSettings
 from tailrace.sinks.parquet.sink import ParquetSink
-from tests.support import landing_mutants
+from tests.support import kills, mutants
 from tests.support.landing_stream import partitions
-
-landing_mutants.plant()
 
 _ATTEMPTS = 30
 
@@ -153,8 +151,9 @@ def _patiently(verb, *arguments):
     raise last
 
 
-def run(plan: Plan) -> None:
-    """The child's whole life; how it ended is in `plan.outcome`."""
+def run(plan: Plan, fault: str) -> None:
+    """The child's whole life; how it ended is in `plan.outcome`. fault: planted before anything else."""
+    mutants.plant_for_good(fault)
     os.chdir(plan.directory)
     failpoint.arm(plan.failpoints)
     sink = make_sink(plan)
@@ -177,7 +176,8 @@ _children.set_forkserver_preload(["tests.support.lander"])
 def spawn(plan: Plan) -> BaseProcess:
     plan.directory.mkdir(parents=True, exist_ok=True)
     plan.outcome.unlink(missing_ok=True)
-    child = _children.Process(target=run, args=(plan,), daemon=True)
+    child = _children.Process(target=run, args=(plan, mutants.planted), daemon=True)
+    child.failpoints = plan.failpoints
     child.start()
     return child
 
@@ -188,6 +188,7 @@ def wait(child: BaseProcess, timeout: float = 60) -> int:
     if child.exitcode is None:
         child.kill()
         raise AssertionError("the lander did not end")
+    kills.note(child.failpoints, child.exitcode)
     return child.exitcode
 
 

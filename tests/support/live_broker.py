@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support import kills
 from tests.support.wire_client import WireClient
 
 _DEADLINE = 30.0
@@ -30,6 +31,7 @@ class LiveBroker:
         **settings: Any,
     ) -> None:
         self.data_dir = data_dir
+        self._failpoints = failpoints
         self.log_path = data_dir.with_name(data_dir.name + ".stderr")
         arguments = json.dumps({"listen": listen, "data_dir": str(data_dir), **settings})
         environment: Mapping[str, str] = {**os.environ, "TAILRACE_FAILPOINTS": failpoints}
@@ -76,7 +78,13 @@ class LiveBroker:
         """SIGTERM; the exit status."""
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(_DEADLINE)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit status, or minus the signal that ended it."""
+        status = self.process.wait(_DEADLINE)
+        kills.note(self._failpoints, status)
+        return status
 
     def __enter__(self) -> "LiveBroker":
         return self
