@@ -8,6 +8,7 @@ for the N-th time the place is passed (default 1; `error` and `enospc` stay on f
 import errno
 import os
 import signal
+import threading
 from dataclasses import dataclass
 
 
@@ -50,7 +51,10 @@ def failpoint(name: str) -> None:
         return
     if point.action in ("kill", "stop"):
         if point.passed == point.first:
-            os.kill(os.getpid(), signal.SIGKILL if point.action == "kill" else signal.SIGSTOP)
+            # To this very thread: a stop sent to the process is another thread's to take, while this one goes on.
+            signal.pthread_kill(
+                threading.get_ident(), signal.SIGKILL if point.action == "kill" else signal.SIGSTOP
+            )
         return
     code = errno.ENOSPC if point.action == "enospc" else errno.EIO
     raise OSError(code, f"{os.strerror(code)} (failpoint {name})")
