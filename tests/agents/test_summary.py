@@ -66,7 +66,11 @@ def test_json_is_json() -> None:
 
 @pytest.mark.parametrize(
     "report",
-    [Progress(1, 2, 3, 4, 5, 6.5, 7, 8, (Problem("p", "t", True),)), Progress(), Ended("halt", "no\nlonger")],
+    [
+        Progress(1, 2, 3, 4, 5, 6.5, 7, 8, 9, 10, (Problem("p", "t", True),)),
+        Progress(),
+        Ended("halt", "no\nlonger"),
+    ],
 )
 def test_reports_come_back_from_a_line_as_they_were(report: Progress | Ended) -> None:
     line = to_line(report)
