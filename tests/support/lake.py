@@ -33,6 +33,11 @@ class Lake:
         self._next[style] = number
         return number
 
+    def doubled(self) -> dict[str, list[int]]:
+        """The lines that are there more than once by now."""
+        found = {style: [n for n, times in all_.items() if times > 1] for style, all_ in self.numbers.items()}
+        return {style: sorted(numbers) for style, numbers in found.items() if numbers}
+
     def verdict(self, written: dict[str, int]) -> str:
         """Empty when each line written has landed exactly once; else what is lost, doubled or invented."""
         faults = []

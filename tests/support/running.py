@@ -1,6 +1,7 @@
 """A real `tailrace run` as a process of its own, with its log in a file, for tests that kill and stop it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,20 +16,28 @@ T = TypeVar("T")
 DEADLINE = 60.0
 
 
-def eventually(look: Callable[[], T], what: str = "", deadline: float = DEADLINE) -> T:
-    """What `look` answers, as soon as that is true; fails when it never is."""
+def eventually(
+    look: Callable[[], T],
+    what: str | Callable[[], str] = "",
+    deadline: float = DEADLINE,
+    every: float = 0.02,
+) -> T:
+    """What `look` answers, as soon as that is true; fails with `what` when it never is."""
     end = time.monotonic() + deadline
     while True:
         if found := look():
             return found
-        assert time.monotonic() < end, f"never: {what or look}"
-        time.sleep(0.02)
+        if time.monotonic() >= end:
+            raise AssertionError(f"never: {(what() if callable(what) else what) or look}")
+        time.sleep(every)
 
 
 class Tailrace:
-    """`tailrace run FILE ...` in the folder `root`."""
+    """`tailrace run FILE ...` in the folder `root`; `failpoints` are armed in it and in all its children."""
 
-    def __init__(self, root: Path, text: str, *arguments: str, name: str = "pipeline.yaml") -> None:
+    def __init__(
+        self, root: Path, text: str, *arguments: str, name: str = "pipeline.yaml", failpoints: str = ""
+    ) -> None:
         self.root = root
         self.log_file = root / "log"
         (root / name).write_text(text)
@@ -39,6 +48,7 @@ class Tailrace:
                 stdout=out,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, "TAILRACE_FAILPOINTS": failpoints},
             )
 
     @property
