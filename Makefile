@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check interop bench soak clean
+.PHONY: demo test check interop bench docs soak clean
 
 demo: $(STAMP)-demo
 	$(BIN)/tailrace run conf/quickstart.yaml --once
@@ -27,6 +27,9 @@ soak: $(STAMP)-dev
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m benchmarks.run
+
+docs: $(STAMP)-dev
+	$(BIN)/python -m tailrace.config.reference docs/reference
 
 clean:
 	rm -rf .venv .cache data build dist *.egg-info
