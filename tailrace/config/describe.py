@@ -64,8 +64,8 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[FieldLine]:
             prefix + name, _type(field.annotation, field.metadata), default, field.description or ""
         )
         if inner is not None:
-            many = get_origin(_bare(field.annotation)) is dict
-            yield from fields(inner, f"{prefix}{name}.{'<name>.' if many else ''}")
+            among = {dict: ".<name>.", list: "[]."}.get(get_origin(_bare(field.annotation)), ".")
+            yield from fields(inner, f"{prefix}{name}{among}")
 
 
 def _text(model: type[BaseModel]) -> str:
@@ -78,7 +78,7 @@ def _default(model: type[BaseModel], name: str, field: FieldInfo, inner: type[Ba
         return _literal(field.annotation)
     value = field.get_default(call_default_factory=True)
     if inner is not None and value is not None:
-        return "{}" if not isinstance(value, dict) or not value else str(value)
+        return str(value) if isinstance(value, dict | list) else "{}"
     shown = model.model_construct(**{name: value}).model_dump(mode="json", include={name}, warnings=False)[
         name
     ]

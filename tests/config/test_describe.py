@@ -28,6 +28,7 @@ class Example(Settings):
     text: str = Field(default="", description="A text.")
     inner: Inner = Field(default_factory=Inner, description="More.")
     many: dict[str, Inner] = Field(default_factory=dict, description="Many.")
+    listed: list[Inner] = Field(default_factory=list, description="In a row.")
 
 
 def test_fields_have_types_in_words_and_defaults_as_they_are_written() -> None:
@@ -43,6 +44,8 @@ def test_fields_have_types_in_words_and_defaults_as_they_are_written() -> None:
         ("inner.size", "size", "128MiB"),
         ("many", "mapping of section", "{}"),
         ("many.<name>.size", "size", "128MiB"),
+        ("listed", "list of section", "[]"),
+        ("listed[].size", "size", "128MiB"),
     ]
 
 
