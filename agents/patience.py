@@ -67,14 +67,15 @@ class Patience:
 
     def _tell(self, retry_state: RetryCallState) -> None:
         error = retry_state.outcome.exception() if retry_state.outcome is not None else None
-        now, text = self._clock.monotonic(), str(error)
+        now, trouble = self._clock.monotonic(), Problem(self._place, str(error))
         if self.trouble is None:
             self._since = now
         if (
             self.trouble is None
-            or (self.trouble.text != text and now - self._said_at >= 1)
+            or (self.trouble.gist != trouble.gist and now - self._said_at >= 1)
             or now - self._said_at >= SAY_AGAIN
         ):
-            self._log.warning("waits and tries again", reason=text, for_seconds=round(now - self._since, 1))
+            since = round(now - self._since, 1)
+            self._log.warning("waits and tries again", reason=trouble.text, for_seconds=since)
             self._said_at = now
-        self.trouble = Problem(self._place, text)
+        self.trouble = trouble

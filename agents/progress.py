@@ -13,7 +13,6 @@ from rich.text import Text
 
 from tailrace.agents.agent_process import AgentProcess
 from tailrace.agents.process import LineHandler
-from tailrace.component import Problem
 
 LINE_EVERY = 10.0
 """Seconds between two log lines about the same agent."""
@@ -64,14 +63,18 @@ class LineView:
         self._log = structlog.get_logger()
         self._rates: dict[str, Rates] = {}
         self._next = 0.0
-        self._problems: set[tuple[str, Problem]] = set()
+        self._problems: set[tuple[str, str, str]] = set()
         self._shown: dict[str, tuple[int, int]] = {}
 
     def show(self, agents: Mapping[str, AgentProcess], now: float) -> None:
-        problems = {(name, problem) for name, agent in agents.items() for problem in agent.progress.problems}
-        for name, problem in sorted(problems - self._problems, key=lambda pair: (pair[0], pair[1].place)):
-            self._log.warning("problem", agent=name, place=problem.place, text=problem.text)
-        self._problems = problems
+        problems = {
+            (name, problem.place, problem.gist): problem.text
+            for name, agent in agents.items()
+            for problem in agent.progress.problems
+        }
+        for name, place, gist in sorted(problems.keys() - self._problems):
+            self._log.warning("problem", agent=name, place=place, text=problems[name, place, gist])
+        self._problems = set(problems)
         rates = {name: self._rate(name, agent, now) for name, agent in agents.items()}
         if now < self._next:
             return

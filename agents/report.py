@@ -70,7 +70,12 @@ def look(agent: WiredAgent) -> Progress:
     patiences += [source.patience for source in agent.sources] + [sink.patience for sink in agent.sinks]
     problems = [patience.trouble for patience in patiences if patience.trouble is not None]
     problems += [problem for source in agent.sources for problem in source.source.problems()]
-    problems += [problem for sink in agent.sinks for problem in sink.sink.problems()]
+    problems += [
+        problem
+        for sink in agent.sinks
+        for problem in sink.sink.problems()
+        if problem.failed or not _tells(sink.patience.trouble, problem)
+    ]
     lags = [source.source.lag() for source in agent.sources]
     known = [lag for lag in lags if lag is not None]
     totals = [sink.sink.totals for sink in agent.sinks]
@@ -96,6 +101,11 @@ def bounded(problems: list[Problem]) -> list[Problem]:
     if left_out <= 0:
         return ordered
     return [*ordered[:MOST_PROBLEMS], Problem("and", f"{left_out} more problems; the log has them")]
+
+
+def _tells(trouble: Problem | None, problem: Problem) -> bool:
+    """A sink raises its trouble, with its place in front, and has it as a problem too: once is enough."""
+    return trouble is not None and problem.text in trouble.text
 
 
 def _busy_seconds(agent: WiredAgent) -> float:

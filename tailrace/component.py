@@ -6,6 +6,7 @@ runner's, by tenacity), never inside a component.
 """
 
 import enum
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,9 @@ class Revoked:
     lost: bool = False
 
 
+_NUMBERS = re.compile(r"\.?[0-9a-f]*[0-9][0-9a-f]*")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something a person should see in the summary. `failed` makes `--once` end with status 1."""
@@ -162,6 +166,11 @@ class Problem:
     place: str
     text: str
     failed: bool = False
+
+    @property
+    def gist(self) -> str:
+        """The text without its numbers: the same trouble at every try, whatever the try's path or the room left."""
+        return _NUMBERS.sub("", self.text)
 
 
 class Source(Protocol):

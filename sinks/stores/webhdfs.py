@@ -159,8 +159,16 @@ class WebHdfsStore:
             raise self._error(verb, path, error) from error
 
     def _error(self, verb: str, path: str, error: Exception) -> StoreError:
-        first_line = next(iter(str(error).splitlines()), "")[:300]
+        reason = _innermost(error) if isinstance(error, requests.RequestException) else error
+        first_line = next(iter(str(reason).splitlines()), "")[:300]
         return StoreError(f"{verb} {self.url(path)}: {type(error).__name__}: {first_line}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What the socket said: around it are the addresses of objects, and an URL that is too long to be read."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 class WebHdfsStaging:

@@ -73,6 +73,36 @@ def test_a_reason_is_logged_first_then_once_a_minute_and_so_is_its_end() -> None
     assert logs[-1]["after_seconds"] == 300
 
 
+def test_a_reason_that_differs_from_try_to_try_in_numbers_alone_is_logged_once_a_minute_too() -> None:
+    clock = ManualClock()
+    tries = iter(range(30))
+
+    def verb() -> None:
+        if (number := next(tries)) < 20:
+            upload = f"/lake/66d81b7628.parquet{f'.{number}' if number else ''}"
+            raise Retry(
+                f"CREATE {upload}: <connection at 0x7fa{number}>: refused; {90 - number}.5 GiB free", 10.0
+            )
+        raise Halt("the end")
+
+    with capture_logs() as logs, pytest.raises(Halt):
+        Patience("a.s", Leave(clock), clock)(verb)
+    assert [log["for_seconds"] for log in logs] == [0, 60, 120, 180]
+
+
+def test_another_reason_is_logged_when_it_comes() -> None:
+    clock = ManualClock()
+    reasons = iter(["in safe mode", "in safe mode", "connection refused"])
+
+    def verb() -> None:
+        if reason := next(reasons, None):
+            raise Retry(reason, 5.0)
+
+    with capture_logs() as logs:
+        Patience("a.s", Leave(clock), clock)(verb)
+    assert [log.get("reason") for log in logs] == ["in safe mode", "connection refused", None]
+
+
 def test_trouble_can_be_seen_while_it_lasts() -> None:
     clock = ManualClock()
     leave = Leave(clock)

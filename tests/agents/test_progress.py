@@ -45,6 +45,16 @@ def test_a_problem_is_told_when_it_appears_and_when_it_comes_back() -> None:
     ] * 2
 
 
+def test_a_problem_whose_numbers_change_is_the_same_problem() -> None:
+    with capture_logs() as logs:
+        view = LineView()
+        for free in ("49.5", "49.4", "8"):
+            view.show(
+                agents(a=Progress(problems=(Problem("land.lake", f"safe mode; {free} GiB free"),))), 0.0
+            )
+    assert [log["text"] for log in logs] == ["safe mode; 49.5 GiB free"]
+
+
 def test_the_table_on_a_terminal_and_log_lines_above_it() -> None:
     console = Console(record=True, force_terminal=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115
     view = LiveView(console)

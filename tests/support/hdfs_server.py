@@ -1,7 +1,6 @@
 """A real HDFS with WebHDFS: one NameNode and one DataNode on 127.0.0.1 in a directory of their own."""
 
 import contextlib
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -32,12 +31,16 @@ _ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 
 
 class HdfsServer:
-    """HDFS in `directory`. `kill` and `start` again keep the files; `safe_mode` needs a running one."""
+    """HDFS in `directory`. `kill` and `start` again keep the files; `safe_mode` needs a running one.
+
+    The namenode and the datanode are processes of their own, so that one can be killed without the other.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.http = free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._namenode: subprocess.Popen[bytes] | None = None
+        self._datanode: subprocess.Popen[bytes] | None = None
         (directory / "conf").mkdir(parents=True, exist_ok=True)
         values = {"rpc": free_port(), "http": self.http, "directory": directory}
         rows = "".join(
@@ -59,8 +62,23 @@ class HdfsServer:
 
     def start(self) -> None:
         """Returns when a file can be written."""
-        self._processes = [self._spawn(_NAMENODE), self._spawn(_DATANODE)]
-        wait_for_port(self.http, self._processes[0])
+        self._namenode, self._datanode = self._spawn(_NAMENODE), self._spawn(_DATANODE)
+        self._wait_until_writable()
+
+    def kill_namenode(self) -> None:
+        """SIGKILL to it alone."""
+        assert self._namenode is not None
+        self._namenode.kill()
+        self._namenode.wait()
+
+    def start_namenode(self) -> None:
+        """After `kill_namenode`; returns when a file can be written."""
+        self._namenode = self._spawn(_NAMENODE)
+        self._wait_until_writable()
+
+    def _wait_until_writable(self) -> None:
+        assert self._namenode is not None
+        wait_for_port(self.http, self._namenode)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -76,10 +94,10 @@ class HdfsServer:
 
     def kill(self) -> None:
         """SIGKILL to both."""
-        for process in self._processes:
-            process.send_signal(signal.SIGKILL)
+        for process in filter(None, (self._namenode, self._datanode)):
+            process.kill()
             process.wait()
-        self._processes = []
+        self._namenode = self._datanode = None
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util", "nio")]

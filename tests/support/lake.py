@@ -1,28 +1,74 @@
 """What has really landed, read from the Parquet files alone and by pyarrow alone."""
 
+import io
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
+import hdfs
 import pyarrow.parquet as pq
+
+
+class Folder(Protocol):
+    def files(self) -> Iterator[str]:
+        """Paths below the folder."""
+        ...
+
+    def read(self, path: str) -> bytes: ...
+
+
+class LocalFolder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def files(self) -> Iterator[str]:
+        return (str(path.relative_to(self._root)) for path in self._root.rglob("*") if path.is_file())
+
+    def read(self, path: str) -> bytes:
+        return (self._root / path).read_bytes()
+
+
+class HdfsFolder:
+    """Through WebHDFS, by the `hdfs` package as it is."""
+
+    def __init__(self, client: hdfs.InsecureClient, root: str) -> None:
+        self._client = client
+        self._root = root
+
+    def files(self) -> Iterator[str]:
+        if self._client.status(self._root, strict=False) is not None:
+            for place, _, names in self._client.walk(self._root):
+                yield from (f"{place}/{name}".removeprefix(f"{self._root}/") for name in names)
+
+    def read(self, path: str) -> bytes:
+        with self._client.read(f"{self._root}/{path}") as reader:
+            return reader.read()
 
 
 class Lake:
     """Numbered lines (`<style> <number> ...`) under a folder of Parquet files; each file is read once."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._seen: set[Path] = set()
+    def __init__(self, root: Path | Folder) -> None:
+        self._folder: Folder = LocalFolder(root) if isinstance(root, Path) else root
+        self._seen: set[str] = set()
         self._next: dict[str, int] = {}
         self.numbers: dict[str, Counter[int]] = {}
 
     def refresh(self) -> None:
-        for path in self._root.rglob("*.parquet"):
-            if path in self._seen or any(part.startswith("_") for part in path.relative_to(self._root).parts):
+        for path in self._folder.files():
+            hidden = any(part.startswith("_") for part in path.split("/"))
+            if path in self._seen or hidden or not path.endswith(".parquet"):
                 continue
+            table = pq.read_table(io.BytesIO(self._folder.read(path)), columns=["body"])
             self._seen.add(path)
-            for body in pq.read_table(path, columns=["body"], partitioning=None).column("body").to_pylist():
+            for body in table.column("body").to_pylist():
                 style, number, _ = body.split(" ", 2)
                 self.numbers.setdefault(style, Counter())[int(number)] += 1
+
+    def staged(self) -> list[str]:
+        """Files that are left where they were made."""
+        return [path for path in self._folder.files() if path.startswith("_staging/")]
 
     def next_missing(self, style: str) -> int:
         """All lines below this number have landed."""

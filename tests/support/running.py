@@ -69,7 +69,7 @@ class Tailrace:
             assert found or self.process.poll() is None, f"ended without {pattern!r}:\n{self.log[-3000:]}"
             return found
 
-        return eventually(look, f"{pattern!r} in {self.log[-3000:]}", deadline)
+        return eventually(look, lambda: f"{pattern!r} in {self.log[-3000:]}", deadline)
 
     def wait(self, deadline: float = DEADLINE) -> int:
         """Its status."""

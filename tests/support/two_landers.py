@@ -216,8 +216,7 @@ class TwoLanders:
         lake = Lake(self.root / "lake")
         lake.refresh()
         assert not (verdict := lake.verdict(self._rows.written)), f"{verdict}{self._logs()}"
-        staged = [path for path in (self.root / "lake" / "_staging").rglob("*") if path.is_file()]
-        assert not staged, f"left in staging: {staged}{self._logs()}"
+        assert not (staged := lake.staged()), f"left in staging: {staged}{self._logs()}"
         for lander in self._landers.values():
             assert "the agent has" not in lander.log, lander.log
 
