@@ -4,7 +4,7 @@ namenode restarted in the middle, and what is there read back through WebHDFS.
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -98,20 +98,24 @@ class Lander:
         return self._run
 
     def die_at(self, names: Sequence[str]) -> None:
-        """At each: killed there, started again by its supervisor, killed there again; then the supervisor."""
+        """At each: killed there, started again by its supervisor, and then killed together with that."""
         for name in names:
             beside, _ = WAYS.get(name, ("", ""))
             passing = 1 if name in WAYS or name in AT_ITS_START else 2
+            deaths = self._deaths()
             run = self.start(f"{beside};{name}=kill@{passing}")
-            deaths = run.log.count("killed by signal 9")
-            eventually(
-                lambda run=run, deaths=deaths: run.log.count("killed by signal 9") >= deaths + 2,
-                lambda run=run, name=name: f"killed twice at {name}: {run.log[-5000:]}",
-                deadline=120,
-                every=0.1,
-            )
+            self._wait_for(lambda deaths=deaths: self._deaths() > deaths, f"killed at {name}")
+            self._wait_for(run.children, f"started again after {name}")
             run.end()
             self.killed.append(name)
+
+    def _deaths(self) -> int:
+        return 0 if self._run is None else self._run.log.count("killed by signal 9")
+
+    def _wait_for(self, look: Callable[[], object], what: str) -> None:
+        assert self._run is not None
+        run = self._run
+        eventually(look, lambda: f"{self.name}: {what}: {run.log[-5000:]}", deadline=120, every=0.1)
 
     def stop(self) -> None:
         assert self._run is not None
@@ -157,9 +161,7 @@ def test_killed_at_each_state_beside_a_namenode_that_restarts(tmp_path: Path, hd
                 assert there.staged() == []
             killed = [name for lander in landers for name in lander.killed]
             assert sorted(killed) == NAMES
-            print(
-                f"killed twice at each of {len(killed)} states, {sum(written.values())} lines in {LANDERS} lakes"
-            )
+            print(f"killed at each of {len(killed)} states, {sum(written.values())} lines in {LANDERS} lakes")
         finally:
             writer.stop()
             for run in (*landers, collect):

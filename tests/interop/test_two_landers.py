@@ -28,8 +28,7 @@ NAMES = [
 """Each step of a batch; test_landing.py stops also in what surrounds them, beside a rival without a broker."""
 AT_ITS_START = ("landing.after_acquire", "landing.after_recover")
 IN_TRANSACTION = ("ledger.decide.before_commit", "ledger.decide.commit_request")
-ON_KAFKA = ("landing.staged", "landing.before_decide", "landing.after_decide", "landing.before_finalize")
-ON_KAFKA += ("publish.before_unstage", "store.local.after_link", *IN_TRANSACTION)
+ON_KAFKA = ("landing.before_decide", "landing.after_decide", "store.local.after_link", *IN_TRANSACTION)
 
 
 def stop_at(name: str) -> Stop:

@@ -27,6 +27,9 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=100
+# One that was killed may come back when its session is over: after 9 seconds, were it not for this.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=8388608
 """
 

@@ -1,6 +1,7 @@
 """A live pipeline under fire: a real supervisor and its children, a rotating writer, and SIGKILLs at random.
 
-file -> (built-in broker | a given Kafka) -> Parquet; the verdict is read from the Parquet files.
+file -> (built-in broker | Apache Kafka) -> Parquet; broker or Kafka, agents and supervisor are all killed. The
+verdict is read from the Parquet files.
 """
 
 import os
@@ -9,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from tests.support.kafka_server import KafkaServer
 from tests.support.lake import Lake
 from tests.support.rotating_writer import STYLES, RotatingWriter
 
@@ -52,7 +55,8 @@ _BUILT_IN = (
 class LivePipeline:
     root: Path
     seed: int
-    bootstrap: str | None = None
+    kafka: KafkaServer | None = None
+    """Instead of the built-in broker; it is up."""
     channel: str = "memory"
     kills: list[str] = field(default_factory=list)
 
@@ -61,8 +65,8 @@ class LivePipeline:
         self.lake = Lake(self.root / "lake")
         (self.root / "logs").mkdir(parents=True)
         broker = (
-            f"kafka: {{bootstrap: '{self.bootstrap}'}}"
-            if self.bootstrap
+            f"kafka: {{bootstrap: '{self.kafka.bootstrap}'}}"
+            if self.kafka
             else _BUILT_IN.format(root=self.root)
         )
         text = _PIPELINE.format(
@@ -98,13 +102,22 @@ class LivePipeline:
         return psutil.Process(self._supervisor.pid).children(recursive=True)
 
     def kill_some(self) -> None:
-        """One child, or a whole group of them."""
-        children = self.children()
-        if not children:
+        """One child, or a whole group of them; a Kafka counts as one, and is started again as it would be."""
+        victims: list[psutil.Process | KafkaServer] = [*self.children()]
+        if self.kafka is not None:
+            victims.append(self.kafka)
+        if not victims:
             return
-        count = 1 if self._random.random() < 0.7 else self._random.randrange(1, len(children) + 1)
-        for child in self._random.sample(children, count):
-            self._kill(child)
+        count = 1 if self._random.random() < 0.7 else self._random.randrange(1, len(victims) + 1)
+        chosen = self._random.sample(victims, count)
+        for victim in chosen:
+            if isinstance(victim, KafkaServer):
+                victim.kill()
+                self.kills.append("kafka")
+            else:
+                self._kill(victim)
+        if self.kafka in chosen:
+            self.kafka.start()
 
     def kill_supervisor(self) -> None:
         """Kills it, waits until no child of it is left, and starts it again."""
@@ -119,7 +132,7 @@ class LivePipeline:
 
     def _kill(self, child: psutil.Process) -> None:
         try:
-            name = " ".join(child.cmdline()[2:5])
+            name = child.cmdline()[2]
             child.send_signal(signal.SIGKILL)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             return
@@ -189,7 +202,7 @@ def run_under_fire(pipeline: LivePipeline, kills: int, pace: float = 3.0) -> Non
         pipeline.lake.refresh()
         verdict = pipeline.lake.verdict(written)
         print(
-            f"seed {pipeline.seed}: {len(pipeline.kills)} kills, {sum(written.values())} lines, "
+            f"seed {pipeline.seed}: {len(pipeline.kills)} kills {dict(Counter(pipeline.kills))}, {sum(written.values())} lines, "
             f"rotations {pipeline.writer.rotations}, status {status}: {verdict or 'each exactly once'}"
         )
         assert not verdict, verdict
