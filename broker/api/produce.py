@@ -115,7 +115,7 @@ def _admitted(
             code = abortable(code, request.api_version, since=11)
             raise KafkaError(code, f"{topic}-{index} is not in an open transaction of this producer")
     if not broker.headroom.admits(len(records)):
-        raise KafkaError(ErrorCode.kafka_storage_error, "the disk under the log is full (min_free)")
+        raise KafkaError(ErrorCode.kafka_storage_error, broker.headroom.refusal())
     return header
 
 

@@ -221,7 +221,8 @@ class Dispatch:
             if self._transactional_id is None:
                 self._sequences_lost = True
                 return None
-        error = self._error_of(code, f"writing to {outbox.partition}")
+        reason = answer.produced.error_message
+        error = self._error_of(code, f"writing to {outbox.partition}{f' ({reason})' if reason else ''}")
         if isinstance(error, Retry):
             self._cluster.forget_topic(outbox.partition.topic)
         return error

@@ -118,7 +118,7 @@ class RunningBroker:
             try:
                 await asyncio.shield(self._round)
             except OSError as error:
-                _log.error("housekeeping failed", error=str(error))
+                _log.error("housekeeping failed", path=self._settings.data_dir, error=str(error))
 
     async def close(self) -> None:
         """Answers what is due, then leaves logs that need no recovery."""

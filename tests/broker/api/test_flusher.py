@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tailrace.broker.api.flusher import Flusher
 from tailrace.broker.api.headroom import Headroom
@@ -136,3 +137,13 @@ def test_headroom_is_asked_for_seldom_and_counts_what_it_let_through(disk: Count
     assert headroom.admits(100)
     clock.advance(1)
     assert not headroom.admits(1)
+
+
+def test_a_full_disk_is_told_to_who_writes_and_to_the_log_once_a_minute(disk: CountingDisk) -> None:
+    clock = ManualClock()
+    headroom = Headroom(disk, clock, "/the/disk", min_free=2**20)
+    with capture_logs() as logs:
+        for _ in range(90):
+            assert headroom.refusal() == "/the/disk: the disk is full: 1000 B free, `min_free: 1.0 MiB`"
+            clock.advance(1)
+    assert [(log["event"], log["path"]) for log in logs] == [("no room for rows", "/the/disk")] * 2
