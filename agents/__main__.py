@@ -4,6 +4,7 @@ Standard input: the job, and then nothing, open for as long as the supervisor li
 Standard error: the log.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -65,6 +66,7 @@ def _first_line(fd: int) -> bytes:
 def _run(job: Job, stop: threading.Event, reports: TextIO) -> Ended:
     try:
         agent, clock = _wire(job), SystemClock()
+        gc.freeze()  # a hundred thousand objects of imports: the collector need not walk them again and again
         with _Reporter(agent, reports):
             drained = Runner(agent, clock).run(stop, job.drain)
     except Halt as error:

@@ -167,7 +167,7 @@ def both(bench: Bench, transactional: bool) -> tuple[float, float]:
 
 def _both_of_ours(run: Run, transactional: bool) -> float:
     _make_topic(run.bootstrap, "lines")
-    parts = _COLLECT + _LAND.replace("path:", "roll: {{idle: 200ms}}, path:")
+    parts = _COLLECT + _LAND.replace("path:", "roll: {{idle: 50ms}}, path:")
     config = run.configure("both", parts, acks=_ACKS[transactional], isolation=_ISOLATION[transactional])
     began = time.perf_counter()
     process = run.start(config)

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tailrace.event import Partition
 from tailrace.sinks.parquet.columns import NOT_UTF8, BodyType, Origin, as_text
 from tailrace.sinks.parquet.split import NO_TIME, split, timeless
 from tailrace.sinks.parquet.template import Template
+
+_FEW = 16
+"""Dead rows of a batch around which the others are cut into slices; above it a copy costs less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,20 @@ def sort(
             found.append(Bucket(dead_directory, True, dead, Origin(partition.name, partition.number, reason)))
     if text is not None:
         rows = pa.RecordBatch.from_arrays([text, *rows.columns[1:]], names=rows.schema.names)
-    if reasons:
-        rows = rows.filter(pa.array(alive))
     origin = Origin(partition.name, partition.number)
-    found += [
-        Bucket(share.directory, False, share.rows, origin) for share in split(template, rows, partition)
-    ]
+    for part in _parts(rows, alive) if reasons else [rows]:
+        found += [
+            Bucket(share.directory, False, share.rows, origin) for share in split(template, part, partition)
+        ]
     return found
+
+
+def _parts(rows: pa.RecordBatch, alive: npt.NDArray[np.bool_]) -> list[pa.RecordBatch]:
+    """The rows that are alive: what stands between a few dead ones is not copied."""
+    dead = np.flatnonzero(~alive)
+    if len(dead) > _FEW:
+        return [rows.filter(pa.array(alive))]
+    starts, stops = [0, *(dead + 1).tolist()], [*dead.tolist(), rows.num_rows]
+    return [
+        rows.slice(start, stop - start) for start, stop in zip(starts, stops, strict=True) if start < stop
+    ]

@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,6 +44,17 @@ def test_valid_text_is_not_copied():
     text, wrong = as_text(array)
     assert len(wrong) == 0
     assert text.buffers()[2].address == array.buffers()[2].address
+
+
+def test_what_a_null_hides_is_not_looked_at():
+    """Arrow lets the bytes of a null be anything."""
+    offsets, data = np.array([0, 1, 2], np.int32), b"\xff\xff"
+    array = pa.BinaryArray.from_buffers(
+        pa.binary(), 2, [pa.py_buffer(b"\2"), *map(pa.py_buffer, (offsets, data))]
+    )
+    assert array.to_pylist() == [None, b"\xff"]
+    _, wrong = as_text(array)
+    assert wrong.tolist() == [1]
 
 
 def test_half_of_a_hundred_thousand_rows_wrong_is_no_recursion():
