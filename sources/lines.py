@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tailrace.masks import places
+
 MAX_ROWS = 65_536
 """Lines of one call at the most, so that a chunk of nothing but line ends does not make a giant batch."""
 
@@ -42,7 +44,7 @@ def split_lines(chunk: npt.NDArray[np.uint8], *, max_line: int, part: int = 0, l
     is true: then it is a row as well, and `part` of the answer is above 0. When the rest of a line already
     begun is empty it makes no row. The chunk may be reused afterwards.
     """
-    ends = _line_ends(chunk)
+    ends = places(chunk == _LF)
     if len(ends) > MAX_ROWS:
         ends = ends[:MAX_ROWS]
         chunk, last = chunk[: ends[-1] + 1], False
@@ -61,18 +63,6 @@ def split_lines(chunk: npt.NDArray[np.uint8], *, max_line: int, part: int = 0, l
         consumed = stop
     lines = _Cut(starts, stops, is_open=rest > 0, is_whole=last and rest == 1)
     return _with_parts(chunk, lines, consumed, max_line=max_line, part=part)
-
-
-def _line_ends(chunk: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Places of all line feeds, rising. Words of eight bytes are looked at first: few of them hold one, and numpy
-    takes longer to list the places of a mask than to make it.
-    """
-    found = np.empty(-(-len(chunk) // 8) * 8, np.bool_)
-    found[len(chunk) :] = False
-    np.equal(chunk, _LF, out=found[: len(chunk)])
-    words = np.flatnonzero(found.view(np.uint64) != 0)
-    inside = np.flatnonzero(found.reshape(-1, 8)[words])
-    return (words[inside >> 3] << 3) + (inside & 7)
 
 
 def _rows_of_rest(length: int, max_line: int, last: bool) -> int:

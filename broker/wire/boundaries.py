@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tailrace.broker.wire.varint import I64, U64, Loads
 from tailrace.errors import Corrupt
+from tailrace.masks import places
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ def record_starts(arena: Bytes, loads: Loads, start: int, end: int, count: int) 
     The arena has 16 bytes more than any section's end. Corrupt when `count` records do not fill the section.
     """
     if count >= _FEW and count <= (end - start) // 2:
-        zeros = np.flatnonzero(arena[start:end] == 0) + start
+        zeros = places(arena[start:end] == 0) + start
         for candidates in (_behind_zeros, _before_zeros):
             found = _chain(loads, candidates(arena, zeros, start), start, end, count)
             if found is not None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tailrace.event import HEADERS, TIMESTAMP
+from tailrace.masks import places
 
 BodyType = Literal["string", "binary"]
 Kind = Literal["file", "topic", "stream"]
@@ -80,16 +81,10 @@ def as_text(body: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
 
 
 def _not_ascii(body: pa.Array) -> npt.NDArray[np.int64]:
-    """Indices of the rows that hold a byte above 127 (rising), found by words of eight bytes."""
+    """Indices of the rows that hold a byte above 127, rising."""
     _, offsets, data = body.buffers()
     ends = np.frombuffer(offsets, np.int32)[body.offset :][: len(body) + 1]
-    content = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
-    whole = len(content) // 8 * 8
-    words = np.flatnonzero(content[:whole].view(np.uint64) & np.uint64(0x8080808080808080))
-    inside = np.flatnonzero(content[:whole].reshape(-1, 8)[words] > 127)
-    high = np.concatenate(
-        ((words[inside >> 3] << 3) + (inside & 7), whole + np.flatnonzero(content[whole:] > 127))
-    )
+    high = places(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] > 127)
     rows = np.unique(np.searchsorted(ends, high + ends[0], side="right") - 1)
     return rows[body.is_valid().to_numpy(zero_copy_only=False)[rows]] if body.null_count else rows
 
