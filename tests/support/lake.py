@@ -1,10 +1,11 @@
 """What has really landed, read from the Parquet files alone and by pyarrow alone."""
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import hdfs
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 class Folder(Protocol):
     def files(self) -> Iterator[str]:
-        """Paths below the folder."""
+        """Paths below the folder. Directories may vanish while it looks: staging is emptied by who lands there."""
         ...
 
     def read(self, path: str) -> bytes: ...
@@ -23,7 +24,8 @@ class LocalFolder:
         self._root = root
 
     def files(self) -> Iterator[str]:
-        return (str(path.relative_to(self._root)) for path in self._root.rglob("*") if path.is_file())
+        for place, _, names in os.walk(self._root):
+            yield from (str(Path(place, name).relative_to(self._root)) for name in names)
 
     def read(self, path: str) -> bytes:
         return (self._root / path).read_bytes()
@@ -37,9 +39,23 @@ class HdfsFolder:
         self._root = root
 
     def files(self) -> Iterator[str]:
-        if self._client.status(self._root, strict=False) is not None:
-            for place, _, names in self._client.walk(self._root):
-                yield from (f"{place}/{name}".removeprefix(f"{self._root}/") for name in names)
+        places = [self._root]
+        while places:
+            place = places.pop()
+            for name, status in self._list(place):
+                path = f"{place}/{name}"
+                if status["type"] == "DIRECTORY":
+                    places.append(path)
+                else:
+                    yield path.removeprefix(f"{self._root}/")
+
+    def _list(self, place: str) -> list[tuple[str, dict[str, Any]]]:
+        try:
+            return self._client.list(place, status=True)
+        except hdfs.HdfsError as error:
+            if error.exception == "FileNotFoundException":
+                return []
+            raise
 
     def read(self, path: str) -> bytes:
         with self._client.read(f"{self._root}/{path}") as reader:
