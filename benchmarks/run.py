@@ -189,7 +189,8 @@ def _landed(lake: Path) -> int:
     rows = 0
     for place, directories, names in os.walk(lake):
         directories[:] = [name for name in directories if name != "_staging"]  # it is emptied meanwhile
-        rows += sum(pq.read_metadata(Path(place, name)).num_rows for name in names)
+        shown = [Path(place, name) for name in names if name.endswith(".parquet")]
+        rows += sum(pq.read_metadata(path).num_rows for path in shown)
     return rows
 
 
