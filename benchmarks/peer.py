@@ -34,7 +34,8 @@ CONSUMER_SETTINGS = {
         **_NO_PAUSES,
     },
 }
-_ROWS_A_TRANSACTION = 200_000
+_ROWS_A_TRANSACTION = 1_000_000
+"""About the 128 MiB of ours; 200,000 are no better."""
 _ROWS_A_ROW_GROUP = 500_000
 _MAX_LINE = 1_000_000
 

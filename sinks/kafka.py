@@ -98,7 +98,7 @@ class KafkaSink:
     def write(self, batch: EventBatch) -> None:
         with self._own_faults_are_rewinds():
             if self._open.writing is not batch:
-                self._begin()
+                self._begin(batch.partition)
                 count = len(self._cluster.topic(self._settings.topic).partitions)
                 self._open.shares = share_out(batch, self._settings.topic, self._spread, count)
                 self._open.writing = batch
@@ -218,13 +218,13 @@ class KafkaSink:
             if partition.id == (topic.id or f"{self._cluster.cluster_id}:{topic.name}"):
                 self._groups[partition] = membership
 
-    def _begin(self) -> None:
+    def _begin(self, origin: Partition) -> None:
         if self._open.begun is not None:
             return
         if self._settings.transactional:
             if self._stored is None:
                 raise Rewind("the positions were not read since the last transaction was lost")
-            self._producer.begin()
+            self._producer.begin([self._place(origin)])
         failpoint("kafka_sink.begun")
         self._open.begun = self._clock.monotonic()
 
@@ -295,8 +295,11 @@ class KafkaSink:
     def _entry(
         self, partition: Partition, stored: positions.Stored | None
     ) -> tuple[TopicPartition, tuple[bytes, bytes | None]]:
-        place = positions.place_of(self._cluster, self._owner.keeper(partition))
-        return place, positions.encode(self._owner, partition, stored)
+        return self._place(partition), positions.encode(self._owner, partition, stored)
+
+    def _place(self, origin: Partition) -> TopicPartition:
+        """Where the position of `origin` goes."""
+        return positions.place_of(self._cluster, self._owner.keeper(origin))
 
     def _long_gone(self) -> list[Partition]:
         now = self._clock.monotonic()

@@ -40,7 +40,7 @@ class KafkaSinkSettings(SinkSettings):
         default=0.2, description="Seconds from the first row to the commit of its transaction."
     )
     transaction_size: Size = Field(
-        default=64 * 2**20, ge=1, description="Bytes of rows at which a transaction commits before `linger`."
+        default=128 * 2**20, ge=1, description="Bytes of rows at which a transaction commits before `linger`."
     )
     transaction_timeout: Duration = Field(
         default=60.0,
@@ -48,7 +48,11 @@ class KafkaSinkSettings(SinkSettings):
         le=900,
         description="Seconds after which the broker aborts a transaction; a third of it bounds `linger`.",
     )
-    batch_size: Size = Field(default=1_000_000, ge=1024, description="Bytes a record batch is filled to.")
+    batch_size: Size = Field(
+        default=1_040_000,
+        ge=1024,
+        description="Bytes a record batch is filled to; the topic's own limit bounds it.",
+    )
     partition_by: str = Field(
         default="origin",
         pattern=r"^(origin|key|round_robin|header:.+)$",

@@ -131,7 +131,8 @@ async def _when_synced(
 ) -> ProduceResponse:
     for log, end, produced in unsynced:
         try:
-            await asyncio.wait_for(broker.synced(log, end), timeout)
+            async with asyncio.timeout(timeout):
+                await broker.synced(log, end)
         except KafkaError as error:
             _refuse(produced, error)
         except TimeoutError:

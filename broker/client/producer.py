@@ -75,6 +75,7 @@ class Producer:
         self._open = False
         self._ending = False
         self._added: set[TopicPartition] = set()
+        self._expected: frozenset[TopicPartition] = frozenset()
         self._offsets_added = False
         self._late_end_possible = False
 
@@ -125,8 +126,11 @@ class Producer:
         self._dispatch.reset(self._identity)
         self._failure = None
 
-    def begin(self) -> None:
-        """Opens a transaction (locally; the broker hears of it with the first rows)."""
+    def begin(self, expected: Collection[TopicPartition] = ()) -> None:
+        """Opens a transaction (locally; the broker hears of it with the first rows).
+
+        Partitions that will surely be written to are added with the first: it saves a round trip each.
+        """
         self._refuse_after_failure()
         if not self._identity.transactional or self._open:
             raise RuntimeError("begin() comes after init_transactions(), and not within a transaction")
@@ -137,6 +141,7 @@ class Producer:
             self._identity = self._cluster.patiently(self._transactions.initialise)
             self._dispatch.reset(self._identity)
             self._late_end_possible = False
+        self._expected = frozenset(expected)
         self._open = True
 
     def send_offsets(self, place: GroupPlace, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
@@ -194,8 +199,8 @@ class Producer:
     def _add_to_transaction(self, partitions: Collection[TopicPartition]) -> None:
         if self._transactions is None:
             return
-        new = [partition for partition in partitions if partition not in self._added]
-        if new:
+        if not self._added.issuperset(partitions):
+            new = sorted(self._expected.union(partitions) - self._added)
             transactions = self._transactions
             # Patience of its own: the markers of the last transaction may still be being written.
             self._cluster.patiently(lambda: transactions.add_partitions(self._identity, new))

@@ -73,6 +73,22 @@ def test_a_transaction_names_its_partitions_before_their_rows(scripted, producer
     assert not producer.in_transaction
 
 
+def test_what_is_expected_is_added_with_the_first_rows_and_never_alone(scripted, producer):
+    producer.begin([T1])
+    producer.commit()
+    assert scripted.requests(ADD_PARTITIONS_TO_TXN) == []
+    producer.begin([T1])
+    producer.send(T0, numbered(0, 3))
+    producer.flush()
+    producer.send(T1, numbered(0, 3))
+    producer.commit()
+    producer.begin()
+    producer.send(T0, numbered(3, 4))
+    producer.commit()
+    added = scripted.requests(ADD_PARTITIONS_TO_TXN)
+    assert [one.v3_and_below_topics[0].partitions for one in added] == [(0, 1), (0,)]
+
+
 def test_sequences_go_on_from_transaction_to_transaction(scripted, producer):
     for _ in range(2):
         producer.begin()
