@@ -35,7 +35,11 @@ class MemoryWatch:
     def _sample(self, process: psutil.Process) -> None:
         command = process.cmdline()
         name = (
-            "broker" if "tailrace.broker" in command else "agent" if "tailrace.agents" in command else "other"
+            "broker"
+            if "tailrace.broker" in command
+            else "agent"
+            if "tailrace.agents" in command
+            else "supervisor"
         )
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):

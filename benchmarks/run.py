@@ -3,7 +3,7 @@
 
 Each figure is rows a second from the first row read to the last acknowledgement or commit; the start of
 processes is not in it. The peer's is the best of its three settings, ours the best of as many runs, in turns.
-Prints a table of both and their ratio, and the peak memory of our processes.
+Prints the machine, a table of both with their ratio, and the peak memory of our processes, as Markdown.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.access_log import write_access_log
+from benchmarks.machine import machine, versions
 from benchmarks.memory import MemoryWatch
 from benchmarks.peer import PRODUCER_SETTINGS
 
@@ -108,6 +109,9 @@ class Run:
         return subprocess.Popen(command + ["--transactional"] * transactional, stdout=subprocess.PIPE)
 
 
+Rates = tuple[list[float], list[float]]
+
+
 def _own_rate(summary: dict[str, float]) -> float:
     return (summary["rows_landed"] + summary["dead_letters"]) / summary["busy_seconds"]
 
@@ -124,18 +128,18 @@ def _rate(process: subprocess.Popen[bytes]) -> float:
     return result["rows"] / (result["ended"] - result["began"])
 
 
-def produce(bench: Bench, transactional: bool) -> tuple[float, float]:
-    """file -> broker: (ours, peer) in rows a second."""
+def produce(bench: Bench, transactional: bool) -> Rates:
+    """file -> broker: (ours, the peer's) in rows a second, of each run."""
     ours, peer = [], []
     for setting in PRODUCER_SETTINGS:
         with bench.fresh() as run:
             peer.append(_rate(run.peer("produce", bench.log, "peer", setting, transactional)))
         with bench.fresh() as run:
             ours.append(_own_rate(run.ours("collect", _COLLECT, acks=_ACKS[transactional])["collect"]))
-    return max(ours), max(peer)
+    return ours, peer
 
 
-def consume(bench: Bench, transactional: bool) -> tuple[float, float]:
+def consume(bench: Bench, transactional: bool) -> Rates:
     """broker -> Parquet, both from a topic that ours wrote."""
     ours, peer = [], []
     for setting in PRODUCER_SETTINGS:
@@ -145,10 +149,10 @@ def consume(bench: Bench, transactional: bool) -> tuple[float, float]:
             peer.append(_rate(run.peer("consume", lake, "lines", setting, transactional)))
             shutil.rmtree(lake)
             ours.append(_own_rate(run.ours("land", _LAND, isolation=_ISOLATION[transactional])["land"]))
-    return max(ours), max(peer)
+    return ours, peer
 
 
-def both(bench: Bench, transactional: bool) -> tuple[float, float]:
+def both(bench: Bench, transactional: bool) -> Rates:
     """All at once: from the first row read from the file to the last row landed."""
     ours, peer = [], []
     for setting in PRODUCER_SETTINGS:
@@ -162,7 +166,7 @@ def both(bench: Bench, transactional: bool) -> tuple[float, float]:
             peer.append(landed["rows"] / (landed["ended"] - wrote["began"]))
         with bench.fresh() as run:
             ours.append(_both_of_ours(run, transactional))
-    return max(ours), max(peer)
+    return ours, peer
 
 
 def _both_of_ours(run: Run, transactional: bool) -> float:
@@ -202,16 +206,19 @@ def _make_topic(bootstrap: str, topic: str) -> None:
         future.result(30)
 
 
-def _table(rows: list[tuple[str, str, float, float]]) -> None:
-    print(f"{'path':<20} {'mode':<14} {'tailrace rows/s':>16} {'script rows/s':>14} {'ratio':>7}")
-    for path, mode, ours, peer in rows:
-        print(f"{path:<20} {mode:<14} {ours:>16,.0f} {peer:>14,.0f} {ours / peer:>6.1f}x", flush=True)
+def _table(rows: list[tuple[str, str, Rates]]) -> Iterator[str]:
+    """Lines of Markdown; the slowest run in brackets."""
+    yield "| path | mode | Tailrace, rows/s | script, rows/s | ratio |"
+    yield "|---|---|---|---|---|"
+    for path, mode, rates in rows:
+        ours, peer = (f"{max(of_one):,.0f} ({min(of_one):,.0f})" for of_one in rates)
+        yield f"| {path} | {mode} | {ours} | {peer} | {max(rates[0]) / max(rates[1]):.1f} |"
 
 
-PARTS: dict[str, tuple[str, Callable[[Bench, bool], tuple[float, float]]]] = {
-    "produce": ("file -> broker", produce),
-    "consume": ("broker -> Parquet", consume),
-    "both": ("all at once", both),
+PARTS: dict[str, Callable[[Bench, bool], Rates]] = {
+    "file → broker": produce,
+    "broker → Parquet": consume,
+    "all at once": both,
 }
 
 
@@ -243,15 +250,15 @@ def main() -> None:
         log = Path(folder) / "access.log"
         write_access_log(log, arguments.lines)
         bench = Bench(Path(folder), log, arguments.lines, {})
-        rows = []
+        rows: list[tuple[str, str, Rates]] = []
         for mode in arguments.modes:
-            for path, measure in PARTS.values():
-                rows.append((path, mode, *measure(bench, mode == "transactions")))
-                _table(rows[-1:])
-        print()
-        _table(rows)
-        peaks = {name: round(peak) for name, peak in bench.peaks.items()}
-        print("\npeak anonymous memory, MiB:", peaks)
+            for path, measure in PARTS.items():
+                print(f"{path}, {mode} ...", file=sys.stderr, flush=True)
+                rows.append((path, mode, measure(bench, mode == "transactions")))
+        peaks = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(bench.peaks.items()))
+        print(
+            f"{machine()}\n{versions()}\n", *_table(rows), f"\nPeak anonymous memory, MiB: {peaks}", sep="\n"
+        )
 
 
 if __name__ == "__main__":
