@@ -6,7 +6,7 @@ Pure: settings in, routes and mistakes out.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from tailrace.component import Guarantee, SinkSettings, SourceSettings
+from tailrace.component import Guarantee
 from tailrace.config.mistakes import nearest
 from tailrace.config.pipeline import Agent, Parsed, Pipeline
 from tailrace.errors import Mistake
@@ -57,7 +57,10 @@ def _routes_of(agent: Agent) -> Iterator[Route]:
                 continue
             durable = agent.channels[channel].durable
             sink_name, sink = sinks[channel]
-            hops = [_into_sink(sink_name, sink, source)]
+            hops = [
+                _unless(name, source.weakness()),
+                _unless(sink_name, sink.weakness_from(source)),
+            ]
             if source.pushes and not durable:
                 hops.append(
                     (
@@ -70,8 +73,7 @@ def _routes_of(agent: Agent) -> Iterator[Route]:
             yield Route(agent.name, name, channel, sink_name, weakest, reasons, tuple(sink.notes()))
 
 
-def _into_sink(name: str, sink: SinkSettings, source: SourceSettings) -> tuple[Guarantee, str]:
-    weakness = sink.weakness_from(source)
+def _unless(name: str, weakness: str | None) -> tuple[Guarantee, str]:
     return ("exactly-once", "") if weakness is None else ("at-least-once", f"{name}: {weakness}")
 
 

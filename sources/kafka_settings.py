@@ -52,3 +52,8 @@ class KafkaSourceSettings(SourceSettings):
 
     def cluster(self) -> str | None:
         return self.bootstrap or ""
+
+    def weakness(self) -> str | None:
+        if self.isolation == "read_committed":
+            return None
+        return "isolation: read_uncommitted hands on rows of transactions that are aborted and written again"

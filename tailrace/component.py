@@ -48,6 +48,10 @@ class SourceSettings(Settings):
         """Bootstrap of the Kafka cluster whose offsets are its positions; empty: the pipeline's own."""
         return None
 
+    def weakness(self) -> str | None:
+        """Why a row may be read that is taken back and comes again, as a clause for `explain`; None when none is."""
+        return None
+
 
 class ChannelSettings(Settings):
     durable: ClassVar[bool] = False

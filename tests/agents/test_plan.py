@@ -47,6 +47,15 @@ def test_each_source_channel_sink_path_is_a_route_with_its_own_guarantee() -> No
     )
 
 
+def test_rows_of_aborted_transactions_weaken_a_route() -> None:
+    land = LAND.replace("type: kafka,", "type: kafka, isolation: read_uncommitted,")
+    (route,) = routes(plan("broker: {}\nagents:" + land))
+    assert route.guarantee == "at-least-once"
+    assert route.reasons == (
+        "in: isolation: read_uncommitted hands on rows of transactions that are aborted and written again",
+    )
+
+
 def test_routes_through_topics_make_chains_as_strong_as_their_weakest() -> None:
     text = (
         "broker: {}\nagents:"
