@@ -10,6 +10,7 @@ import re
 import threading
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -58,6 +59,9 @@ class FileChannelSettings(ChannelSettings):
         default=2**20, ge=1, description="Bytes that the sink gets at once; one put at the least."
     )
 
+    def directory(self, state_dir: Path, name: str) -> str:
+        return os.path.abspath(self.path or os.path.join(str(state_dir), "channels", name))
+
 
 class FileChannel:
     """A durable channel. put() may be called by several threads, which share an fsync; the rest by the sink's."""
@@ -68,9 +72,7 @@ class FileChannel:
         self._settings = settings
         self._context = context
         self._fs = context.fs
-        self._directory = os.path.abspath(
-            settings.path or os.path.join(str(context.state_dir), "channels", context.name)
-        )
+        self._directory = settings.directory(context.state_dir, context.name)
         self._appending = threading.Lock()
         self._changed = threading.Condition()
         self._lock: DirectoryLock | None = None

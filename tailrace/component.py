@@ -57,6 +57,13 @@ class ChannelSettings(Settings):
     durable: ClassVar[bool] = False
     """True when a row that put() answered for survives SIGKILL and a power cut."""
 
+    def directory(self, state_dir: Path, name: str) -> str | None:
+        """Absolute path of where a channel of this name keeps rows, and how far its sources are; None in memory.
+
+        state_dir  the agent's own (Context.state_dir)
+        """
+        return None
+
 
 class SinkSettings(Settings):
     channel: str = Field(description="Name of the one channel this sink takes rows from.")

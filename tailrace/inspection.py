@@ -71,6 +71,7 @@ def reset_positions(
     _chosen(pipeline, agent, sink)
     if every == bool(partition):
         _fail("expected --partition KEY (see `tailrace positions list`) or --all", 2)
+    _refuse_behind_durable(pipeline, agent, sink)
     try:
         stored = stored_positions(pipeline, agent, sink, SystemClock())
         by_key = {p.key: p for p in stored}
@@ -146,6 +147,18 @@ def _chosen(pipeline: Pipeline, agent: str | None, sink: str | None) -> list[tup
     if not chosen:
         _fail(f"no sink is called {sink!r}{nearest(sink or '', (name for _, name in pairs))}", 2)
     return chosen
+
+
+def _refuse_behind_durable(pipeline: Pipeline, agent: str, sink: str) -> None:
+    """The sources' positions are the channel's then, and it does not have the rows any more."""
+    channel = pipeline.agents[agent].sinks[sink].channel
+    directory = pipeline.agents[agent].channels[channel].directory(pipeline.state_dir / agent, channel)
+    if directory is not None:
+        _fail(
+            f"{agent}.{sink}: the positions of the sources are in the channel {channel}; to have their rows read"
+            f" once more, remove {directory} while {agent} is stopped",
+            1,
+        )
 
 
 def _pipeline(file: Path) -> Pipeline:

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_run_once_then_positions_then_reset_then_once_more(cli: Cli) -> None:
     assert cli("positions", "list", str(cli.file)).stdout == ""
     again = json.loads(cli("run", str(cli.file), "--once", "--json").stdout)
     assert again["agents"]["a"]["rows_read"] == 50
+
+
+def test_positions_in_a_durable_channel_are_not_reset_but_its_directory_can_go(
+    cli: Cli, tmp_path: Path
+) -> None:
+    cli.file.write_text(cli.file.read_text().replace("type: memory", "type: file"))
+    assert cli("run", str(cli.file), "--once").returncode == 0
+    refused = cli("positions", "reset", str(cli.file), "--agent", "a", "--sink", "out", "--all")
+    directory = tmp_path / "state" / "a" / "channels" / "c"
+    assert refused.returncode == 1
+    assert f"in the channel c; to have their rows read once more, remove {directory} while" in refused.stderr
+    shutil.rmtree(directory)
+    again = json.loads(cli("run", str(cli.file), "--once", "--json").stdout)
+    assert again["agents"]["a"]["rows_landed"] == 50
 
 
 def test_positions_before_the_first_run(cli: Cli) -> None:
