@@ -13,6 +13,7 @@ Prints one line, `{"ready": "host:port"}`, on stdout when it serves; logs to std
 import argparse
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -30,6 +31,10 @@ from tailrace.errors import Corrupt, Locked
 
 DATA, IO_ERROR, TEMPORARY, CONFIGURATION = 65, 74, 75, 78
 _PR_SET_PDEATHSIG = 1
+_WRONG_PLACE = frozenset(
+    {errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+)
+"""What only a person changes: starting again would not help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Corrupt as error:
         return _fail(DATA, str(error))
     except OSError as error:
+        if error.errno in _WRONG_PLACE:
+            remedy = "make `data_dir` a directory that this user may write to"
+            return _fail(CONFIGURATION, f"{settings.data_dir}: {error}; {remedy}")
         return _fail(IO_ERROR, f"{settings.data_dir}: {error}")
     return 0
 

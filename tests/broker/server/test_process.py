@@ -123,12 +123,13 @@ def test_an_address_that_is_not_ours_is_refused_with_status_78_and_leaves_a_clea
     assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
 
 
-def test_a_directory_that_cannot_be_made_is_told_with_status_74(tmp_path) -> None:
+def test_a_directory_that_cannot_be_made_is_refused_with_status_78(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     refused = start(
         "--settings", json.dumps({"listen": "127.0.0.1:0", "data_dir": str(tmp_path / "file" / "d")})
     )
-    assert refused.returncode == 74
+    assert refused.returncode == 78
+    assert "make `data_dir` a directory that this user may write to" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
