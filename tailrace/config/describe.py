@@ -60,9 +60,8 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[FieldLine]:
     for name, field in model.model_fields.items():
         inner = _model_in(field.annotation)
         default = _default(model, name, field, inner)
-        yield FieldLine(
-            prefix + name, _type(field.annotation, field.metadata), default, field.description or ""
-        )
+        description = field.description or ("Which component this is." if name == "type" else "")
+        yield FieldLine(prefix + name, _type(field.annotation, field.metadata), default, description)
         if inner is not None:
             among = {dict: ".<name>.", list: "[]."}.get(get_origin(_bare(field.annotation)), ".")
             yield from fields(inner, f"{prefix}{name}{among}")
@@ -75,7 +74,7 @@ def _text(model: type[BaseModel]) -> str:
 
 def _default(model: type[BaseModel], name: str, field: FieldInfo, inner: type[BaseModel] | None) -> str:
     if field.is_required():
-        return _literal(field.annotation)
+        return ""
     value = field.get_default(call_default_factory=True)
     if inner is not None and value is not None:
         return str(value) if isinstance(value, dict | list) else "{}"
@@ -87,12 +86,6 @@ def _default(model: type[BaseModel], name: str, field: FieldInfo, inner: type[Ba
     if isinstance(shown, bool):
         return str(shown).lower()
     return str(shown) if not isinstance(shown, str) or shown else '""'
-
-
-def _literal(annotation: Any) -> str:
-    """A field that can only be one thing is shown with it."""
-    args = get_args(annotation)
-    return str(args[0]) if get_origin(annotation) is Literal and len(args) == 1 else ""
 
 
 def _bare(annotation: Any) -> Any:
@@ -133,7 +126,7 @@ def _type(annotation: Any, metadata: list[Any] | None = None) -> str:
     if origin is Annotated:
         return _type(args[0])
     if origin is Literal:
-        return " or ".join(f"`{choice}`" for choice in args)
+        return " or ".join("`'null'`" if choice == "null" else f"`{choice}`" for choice in args)
     if origin in (Union, types.UnionType):
         return " or ".join(_type(a) for a in args)
     if origin is list:

@@ -173,7 +173,8 @@ def _model(
     known = registry.types(kind)
     name = raw.get("type")
     if name is None:
-        mistakes.append(document.mistake((*at, "type"), f"is required: one of {', '.join(known)}"))
+        hint = '; the one called "null" needs its quotes' if "type" in raw and "null" in known else ""
+        mistakes.append(document.mistake((*at, "type"), f"is required: one of {', '.join(known)}{hint}"))
     elif not isinstance(name, str) or name not in known:
         mistakes.append(
             document.mistake((*at, "type"), f"no {kind} is called {name!r}{nearest(str(name), known)}")

@@ -70,6 +70,12 @@ WRONG = {
         ("{type: parquet, channel", "{channel"),
         ["p.yaml:16:13: agents.land.sinks.lake.type: is required: one of kafka, logger, null, parquet"],
     ),
+    "a type that YAML takes for nothing": (
+        ("{type: parquet,", "{type: null,"),
+        [
+            'p.yaml:16:20: agents.land.sinks.lake.type: is required: one of kafka, logger, null, parquet; the one called "null" needs its quotes'
+        ],
+    ),
     "a channel that is not there": (
         ("channel: c1, topic", "channel: c2, topic"),
         [
