@@ -10,7 +10,7 @@ demo: $(STAMP)-demo
 	$(BIN)/tailrace peek data/quickstart/lake/logs
 
 test: $(STAMP)-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(STAMP)-dev
 	$(BIN)/ruff check .
